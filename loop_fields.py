@@ -1,0 +1,323 @@
+"""Signed distances to loops on a grid, blended from plane to plane into the field of a solid.
+
+All lengths are in grid cells: node (row, column) of a plane lies at u = column, v = row. A field
+is an array (2, ..., rows, columns) of two parts: F, negative inside, and D, the thickening it
+holds. Walls thinner than a cell or two would fall between the nodes, so they are widened, as are
+the gaps between them; D says by how much (in cells, positive outwards), so that the surface can be
+moved back.
+"""
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+THINNEST = 1.5  # a strip this wide holds nodes that hang together, in any direction
+MARGIN = 3  # cells between a loop and the end of the window that its distances are computed on
+LONGEST_SLOPE = 2  # plane distances: a wider ledge between two planes is flat in its middle
+FAR = np.float32(1e6)
+CHUNK = 60_000  # distances computed at once: they stay in the cache
+
+
+class LoopFields:
+    """The field of a solid on the planes of its loops and in the slabs between them."""
+
+    def __init__(self, loops, slabs, heights, shape):
+        """
+        Parameters
+        ----------
+        loops : loop_correspondence.Loops
+        slabs : list of lists of loop_correspondence.Group
+        heights : (P,) float
+        shape : (rows, columns) of the grid
+        """
+        self.loops, self.slabs, self.heights, self.shape = loops, slabs, heights, shape
+        boxes = self._loop_boxes()
+        self.group_windows = [[self._window(group, boxes) for group in groups] for groups in slabs]
+        # Each loop's field must cover the windows of the groups below and above it.
+        for group, window in zip(sum(slabs, []), sum(self.group_windows, []), strict=True):
+            for i in group.members:
+                boxes[i, ::2] = np.minimum(boxes[i, ::2], window[::2])
+                boxes[i, 1::2] = np.maximum(boxes[i, 1::2], window[1::2])
+        self.windows = [tuple(box) for box in boxes]
+        self.loop_fields = [
+            loop_field(points, window)
+            for points, window in zip(loops.points, self.windows, strict=True)
+        ]
+        self.planes = [self._plane(k) for k in range(len(heights))]
+
+    def _loop_boxes(self):
+        """First and last row and column (n, 4) of the nodes on and around each loop."""
+        low = np.floor(self.loops.low).astype(int) - MARGIN
+        high = np.ceil(self.loops.high).astype(int) + MARGIN + 1
+        low, high = np.maximum(low, 0), np.minimum(high, self.shape[::-1])
+        return np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1)
+
+    def _window(self, group, boxes):
+        """(first row, last row + 1, first column, last column + 1) that a group takes part in."""
+        if _opens(group):
+            return (0, self.shape[0], 0, self.shape[1])
+        (top, _, left, _), (_, bottom, _, right) = (
+            extreme(boxes[group.members], axis=0) for extreme in (np.min, np.max)
+        )
+        return (top, bottom, left, right)
+
+    def _plane(self, k):
+        """The field of plane k, (2, rows, columns) float32; None where it carries no loop."""
+        members = self.loops.on_plane(k)
+        if not len(members):
+            return None
+        field = empty_field(self.shape)
+        for i in members:
+            _merge(field, self.loop_fields[i], self.windows[i], self.loops.solid[i])
+        return field
+
+    def slab(self, k, fractions):
+        """The field between planes k and k + 1.
+
+        Parameters
+        ----------
+        k : int
+        fractions : (m,) float in (0, 1), of the way from plane k to the next
+
+        Returns
+        -------
+        (2, m, rows, columns) float32
+        """
+        field = empty_field((len(fractions), *self.shape))
+        for group, window in zip(self.slabs[k], self.group_windows[k], strict=True):
+            part = self._blend(group, window, fractions.astype(np.float32))
+            _merge(field, part, window, group.solid, keep_apart=not _opens(group))
+        return field
+
+    def _blend(self, group, window, fractions):
+        """Field of a group at some fractions of its slab, (2, m, rows, columns) of its window."""
+        thickness = np.float32(self.heights[group.slab + 1] - self.heights[group.slab])
+        lower, upper = self._union(group.lower, window), self._union(group.upper, window)
+        t = fractions[:, None, None]
+        if lower is None or upper is None:
+            own = upper if lower is None else lower
+            if _opens(group):
+                outside = np.negative(_cut(self.planes[group.slab + (upper is None)], window))
+                lower, upper = (outside, own) if lower is None else (own, outside)
+                return _mix(lower, upper, t)
+            t = t if upper is None else 1 - t
+            part = np.repeat(own[:, None], len(t), axis=1)
+            part[0] += group.taper.inset(t).astype(np.float32)
+            np.maximum(part[0], (t - np.float32(group.taper.end)) * thickness, out=part[0])
+            return part
+        if group.shift is not None:
+            lower = np.stack([_shifted(lower, s * group.shift) for s in fractions], axis=1)
+            upper = np.stack([_shifted(upper, (s - 1) * group.shift) for s in fractions], axis=1)
+            return _mix(lower, upper, t)
+        reach = np.float32(LONGEST_SLOPE * thickness)
+        raised, lowered = upper.copy(), lower.copy()
+        raised[0] = np.clip(_overhang(lower[0], upper[0], thickness), -reach, reach)
+        lowered[0] = np.clip(_overhang(upper[0], lower[0], thickness), -reach, reach)
+        return _mix(lowered, raised, t)
+
+    def _union(self, members, window):
+        """Field of some loops of one plane together on a window, None where there are none."""
+        parts = [_cut(self.loop_fields[i], window, self.windows[i]) for i in members]
+        union = parts[0] if parts else None
+        for part in parts[1:]:
+            union = np.where(part[0] < union[0], part, union)
+        return union
+
+
+def _opens(group):
+    """Whether a group is a hole that opens to the outside."""
+    return group.taper is None and not (len(group.lower) and len(group.upper))
+
+
+def empty_field(shape):
+    """The field of nothing, (2, *shape) float32."""
+    field = np.zeros((2, *shape), dtype=np.float32)
+    field[0] = FAR
+    return field
+
+
+def _mix(lower, upper, t):
+    """Linear blend of two fields, (2, [m,] rows, columns), at the fractions t, (m, 1, 1)."""
+    if lower.ndim == 3:
+        lower, upper = lower[:, None], upper[:, None]
+    return (1 - t) * lower + t * upper
+
+
+def _cut(field, window, origin=(0, 0, 0, 0)):
+    """The part that lies in a window, of a field on a window that starts at `origin`."""
+    rows = slice(window[0] - origin[0], window[1] - origin[0])
+    return field[..., rows, window[2] - origin[2] : window[3] - origin[2]]
+
+
+def _merge(field, part, window, solid, keep_apart=True):
+    """Add a solid to a field or take a hole out of it, in place, keeping walls and gaps apart.
+
+    Of a wall thinner than `THINNEST` the missing part is added, half on either side. Where a solid
+    comes closer than that to what is already there, the gap is widened on the other side, since
+    what comes later is the smaller.
+    """
+    own, own_thickening = _cut(field, window)
+    added, added_thickening = part
+    if solid:
+        gap = own + added
+        if 0 < gap.min() < THINNEST:
+            widening = np.clip(THINNEST - gap, 0, THINNEST)
+            own += widening
+            own_thickening -= widening
+        np.copyto(own_thickening, added_thickening, where=added < own)
+        np.minimum(own, added, out=own)
+        return
+    wall = added - own
+    np.copyto(own_thickening, -added_thickening, where=-added > own)
+    np.maximum(own, -added, out=own)
+    if keep_apart and wall.min() < THINNEST:
+        missing = np.clip((THINNEST - wall) / 2, 0, THINNEST / 2)
+        own -= missing
+        own_thickening += missing
+
+
+def _overhang(shape, other, thickness):
+    """Distances to the loops of the next plane, changed where this plane's shape overhangs them.
+
+    Linear blending lets the surface leave the edge of `shape` and reach that of `other`: right for
+    a slope, but a bar that sticks out, a horizontal handle, would become a sheet that thins out
+    along its length. Where the edge is nearer to the middle line of such a bar than to `other`,
+    the bar is given an oval section that ends half-way at most.
+
+    Parameters
+    ----------
+    shape, other : (rows, columns) float32 signed distances
+    thickness : float, of the slab
+
+    Returns
+    -------
+    (rows, columns) float32, to be used in place of `other`
+    """
+    excess = (shape < 0) & (other > -shape)
+    if not excess.any() or other[excess].max() < 2:
+        return other
+    slope_v, slope_u = np.gradient(shape)
+    middle = excess & (slope_u**2 + slope_v**2 < 0.5) & (-shape < thickness)
+    if not middle.any():
+        return other
+    distance, (row, column) = distance_transform_edt(~middle, return_indices=True)
+    radius = -shape[row, column]
+    bar = (shape < 0) & (other > 0) & (distance <= radius + 1)
+    depth = np.clip(-shape / radius, 1e-3, 1)
+    end = np.minimum(0.5, radius / thickness) * np.sqrt(1 - (1 - depth) ** 2)
+    return np.where(bar, np.minimum(other, -shape * (1 / end - 1)), other).astype(np.float32)
+
+
+def _shifted(field, shift):
+    """A field moved by (u, v) cells, sampled linearly; beyond its edge it goes on unchanged."""
+    for axis, amount in ((-1, shift[0]), (-2, shift[1])):
+        whole = int(np.floor(-amount))
+        part = np.float32(-amount - whole)
+        index = np.arange(field.shape[axis]) + whole
+        low, high = (field.take(index + i, axis, mode="clip") for i in (0, 1))
+        field = (1 - part) * low + part * high
+    return field
+
+
+def loop_field(points, window):
+    """The field of what one loop encloses.
+
+    Where the loop encloses less than `THINNEST` between two of its sides, or leaves less open, as
+    in a narrow notch, its boundary there is given a width of its own.
+
+    Parameters
+    ----------
+    points : (k, 2) float, in cells
+    window : (first row, last row + 1, first column, last column + 1)
+
+    Returns
+    -------
+    (2, rows, columns) float32
+    """
+    distances = signed_distances(points, window)
+    field = np.stack([distances, np.zeros_like(distances)])
+    starts, ends = _cell_long_pieces(points)
+    middles = (starts + ends) / 2 - (window[2], window[0])
+    column, row = (np.floor(middles).astype(int) + np.arange(-1, 3)[:, None, None]).T
+    around = distances[row.T[:, None], column.T[None]]
+    for side in (1, -1):
+        # How deep the nodes around each piece lie inside (outside) at most.
+        thin = (-side * around).max(axis=(0, 1)) < THINNEST / 2
+        if thin.any():
+            widened = _segment_distances(starts[thin], ends[thin], window) - THINNEST / 2
+            where = widened < side * field[0]
+            field[0][where] = side * widened[where]
+            field[1][where] = side * THINNEST / 2
+    return field
+
+
+def _cell_long_pieces(points):
+    """The edges of a loop cut into pieces at most a cell long: starts, ends, (m, 2) float."""
+    edges = np.roll(points, -1, axis=0) - points
+    counts = np.maximum(np.ceil(np.hypot(edges[:, 0], edges[:, 1])).astype(int), 1)
+    edge = np.repeat(np.arange(len(points)), counts)
+    piece = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
+    step = edges[edge] / counts[edge, None]
+    starts = points[edge] + piece[:, None] * step
+    return starts, starts + step
+
+
+def signed_distances(points, window):
+    """Exact distances from grid nodes to a closed loop, negative inside.
+
+    A loop that crosses itself holds everything that it winds around.
+
+    Parameters
+    ----------
+    points : (k, 2) float, in cells
+    window : (first row, last row + 1, first column, last column + 1)
+
+    Returns
+    -------
+    (rows, columns) float32
+    """
+    distances = _segment_distances(points, np.roll(points, -1, axis=0), window)
+    np.negative(distances, out=distances, where=_winding_numbers(points, window) != 0)
+    return distances
+
+
+def _segment_distances(starts, ends, window):
+    """Distances from grid nodes to the nearest of some segments, (rows, columns) float32."""
+    v = np.arange(window[0], window[1], dtype=np.float32)
+    u = np.arange(window[2], window[3], dtype=np.float32)
+    edges, middles = ends - starts, ((starts + ends) / 2).astype(np.float32)
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
+    tangent_u, tangent_v = (edges / lengths[:, None]).astype(np.float32).T[:, :, None]
+    half = (lengths / 2).astype(np.float32)[:, None, None]
+    from_u, from_v = u - middles[:, :1], v - middles[:, 1:]  # (k, columns), (k, rows)
+    along_u, along_v = from_u * tangent_u, from_v * tangent_v
+    across_u, across_v = from_u * tangent_v, from_v * tangent_u
+    squared = np.empty((len(v), len(u)), dtype=np.float32)
+    step = max(1, CHUNK // (len(starts) * len(u)))
+    for row in range(0, len(v), step):
+        rows = slice(row, row + step)
+        along = along_u[:, None, :] + along_v[:, rows, None]
+        np.abs(along, out=along)
+        along -= half
+        np.maximum(along, 0, out=along)
+        across = across_u[:, None, :] - across_v[:, rows, None]
+        along *= along
+        across *= across
+        along += across
+        along.min(axis=0, out=squared[rows])
+    return np.sqrt(squared, out=squared)
+
+
+def _winding_numbers(points, window):
+    """How often a loop winds around the nodes of a window, (rows, columns) int."""
+    v = np.arange(window[0], window[1])
+    width = window[3] - window[2]
+    ends = np.roll(points, -1, axis=0)
+    upwards = (points[:, 1:] <= v) & (v < ends[:, 1:])
+    downwards = (ends[:, 1:] <= v) & (v < points[:, 1:])
+    edge, row = np.nonzero(upwards | downwards)
+    slope = (ends[edge, 0] - points[edge, 0]) / (ends[edge, 1] - points[edge, 1])
+    crossing = points[edge, 0] + (v[row] - points[edge, 1]) * slope
+    column = np.clip(np.ceil(crossing - window[2]), 0, width).astype(int)
+    turns = np.zeros((len(v), width + 1), dtype=np.int32)
+    np.add.at(turns, (row, column), np.where(upwards[edge, row], 1, -1))
+    return np.cumsum(turns, axis=1)[:, :-1]

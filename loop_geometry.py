@@ -1,0 +1,173 @@
+"""Planes and closed planar loops: frames, areas, resampling, nesting.
+
+A plane is a (4, 3) array: normal, a point on the plane, in-plane x axis, in-plane y axis. A loop
+is a (k, 2) array of points (u, v) in a plane, closed implicitly: its first point is not repeated.
+A point (u, v) lies at `point + u * xaxis + v * yaxis`.
+
+The in-plane frames are those of the published datasets. For scans along x and y they are
+left-handed: xaxis x yaxis = -normal.
+"""
+
+import numpy as np
+import shapely
+
+# Scan axis -> (normal, in-plane x axis, in-plane y axis), as indices of the world axes.
+SCAN_FRAMES = {"x": (0, 2, 1), "y": (1, 0, 2), "z": (2, 0, 1)}
+
+
+def parse_planespec(text):
+    """Read a `planespec.txt`: scan axis, number of planes, min and max coordinate, one a line.
+
+    Returns
+    -------
+    axis : "x", "y" or "z"
+    n_planes : int
+    low, high : float, positions of the first and last plane
+
+    Raises
+    ------
+    ValueError
+        With the reason, when the text is anything else.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) != 4:
+        raise ValueError(
+            f"{len(lines)} lines where 4 belong: scan axis, number of planes, min, max"
+        )
+    axis = lines[0].lower()
+    if axis not in SCAN_FRAMES:
+        raise ValueError(f"scan axis {lines[0]!r} is not x, y or z")
+    try:
+        n_planes = int(lines[1])
+    except ValueError:
+        raise ValueError(f"number of planes {lines[1]!r} is not a whole number") from None
+    if n_planes < 2:
+        raise ValueError(f"number of planes is {n_planes}; at least 2 are needed")
+    bounds = []
+    for name, line in (("min", lines[2]), ("max", lines[3])):
+        try:
+            bounds.append(float(line))
+        except ValueError:
+            raise ValueError(f"{name} coordinate {line!r} is not a number") from None
+    low, high = bounds
+    if not np.isfinite(bounds).all():
+        raise ValueError(f"coordinates {low} and {high} are not finite")
+    if low >= high:
+        raise ValueError(f"min coordinate {low} is not below max coordinate {high}")
+    return axis, n_planes, low, high
+
+
+def make_planes(axis, n_planes, low, high):
+    """Evenly spaced parallel planes, both ends included.
+
+    Returns
+    -------
+    (n_planes, 4, 3) float: normal, point, xaxis, yaxis of each plane
+    """
+    frame = np.eye(3)[list(SCAN_FRAMES[axis])]
+    planes = np.zeros((n_planes, 4, 3))
+    planes[:, 0] = frame[0]
+    planes[:, 1] = np.linspace(low, high, n_planes)[:, None] * frame[0]
+    planes[:, 2] = frame[1]
+    planes[:, 3] = frame[2]
+    return planes
+
+
+def scan_axis(planes):
+    """Index (0, 1, 2) of the world axis that the planes' normals follow most closely."""
+    return int(np.abs(planes[0, 0]).argmax())
+
+
+def plane_heights(planes):
+    """Positions of the planes along their normal, (P,) float."""
+    return np.einsum("pi,pi->p", planes[:, 0], planes[:, 1])
+
+
+def lift(loop, plane):
+    """In-plane points (k, 2) to space (k, 3)."""
+    return plane[1] + loop @ plane[2:4]
+
+
+def project(points, plane):
+    """Points in space (k, 3) to in-plane coordinates (k, 2)."""
+    return (points - plane[1]) @ plane[2:4].T
+
+
+def signed_area(loop):
+    """Area inside a closed loop (k, 2), positive when it runs counter-clockwise in (u, v)."""
+    u, v = loop[:, 0], loop[:, 1]
+    # Relative to the first point, so that small loops far from the origin keep their digits.
+    u, v = u - u[0], v - v[0]
+    return 0.5 * float(np.dot(u, np.roll(v, -1)) - np.dot(v, np.roll(u, -1)))
+
+
+def resample_loop(loop, n_points):
+    """Points evenly spaced along a closed loop, all distinct, from its first point on.
+
+    Parameters
+    ----------
+    loop : (k, 2) or (k, 3) float
+    n_points : int
+
+    Returns
+    -------
+    (n_points, 2) or (n_points, 3) float; the closing point is not repeated
+    """
+    closed = np.concatenate([loop, loop[:1]])
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
+    targets = np.arange(n_points) * (arc[-1] / n_points)
+    return np.stack([np.interp(targets, arc, column) for column in closed.T], axis=1)
+
+
+def sort_by_area(loops):
+    """The loops in decreasing order of enclosed area; equal areas keep their order."""
+    return sorted(loops, key=lambda loop: -abs(signed_area(loop)))
+
+
+def nesting_depths(loops):
+    """How many of the other loops each loop lies inside.
+
+    By the even-odd rule an even depth is the outside of solid, an odd depth a hole. A loop counts
+    as inside when a point of its own interior is inside the other and it is the smaller one.
+
+    Returns
+    -------
+    (n,) int
+    """
+    if len(loops) < 2:
+        return np.zeros(len(loops), dtype=int)
+    polygons = shapely.make_valid(
+        np.array([shapely.Polygon(loop) if len(loop) > 2 else shapely.Polygon() for loop in loops])
+    )
+    # `point_on_surface` of a loop with nested loops may fall into one of those; that is harmless,
+    # because only larger loops can contain it.
+    inner = shapely.point_on_surface(polygons)
+    areas = shapely.area(polygons)
+    inside = shapely.contains_properly(polygons[None, :], inner[:, None])  # (inner one, outer one)
+    larger = areas[None, :] > areas[:, None]
+    return (inside & larger).sum(axis=1)
+
+
+def outward_normals(loop, depth):
+    """Unit normals in the plane, one a point, that point out of the solid.
+
+    Each is the normal of the segment from that point to the next, as in the published slices
+    files. For a loop of odd depth, a hole, they point into the hole.
+
+    Parameters
+    ----------
+    loop : (k, 2) float
+    depth : int, from `nesting_depths`
+
+    Returns
+    -------
+    (k, 2) float
+    """
+    tangents = np.roll(loop, -1, axis=0) - loop
+    normals = np.stack(
+        [tangents[:, 1], -tangents[:, 0]], axis=1
+    )  # right of the direction of travel
+    if (signed_area(loop) < 0) != (depth % 2 == 1):
+        normals = -normals
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / np.where(lengths > 0, lengths, 1.0)

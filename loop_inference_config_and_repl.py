@@ -1,0 +1,362 @@
+"""The inference REPL: its commands, its queue, and what it asks of an engine.
+
+The REPL knows nothing of networks, meshes and windows. What is queued is performed by an *engine*,
+any object with these methods:
+
+`n_items() -> int`
+    Number of items in the dataset; `UserError` when there is none.
+`prepare(actions) -> list of str`
+    Called once before each `run` with the actions that it is going to perform: warnings to print.
+`perform(tasks) -> iterator of Outcome`
+    Perform tasks (`loop_inference_queue.Task`), yielding the outcome of each, in order, as soon as
+    it is there. The REPL hands over together what may be decoded as one batch.
+`closest_matches(sequences) -> (n, 2) float or None`
+    For each sequence of a (n, timesteps, features) array, index and mean squared difference of the
+    nearest training item; None without a dataset.
+"""
+
+import inspect
+import itertools
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loop_files import UserError, write_aside
+from loop_inference_actions import (
+    FLAGS_OF,
+    KINDS,
+    Sample,
+    make_submit_parser,
+    parse_submit,
+    submit_help,
+    whole_number,
+)
+from loop_inference_queue import ActionQueue
+from loop_inference_terminal import TerminalCmd, last_word, matching_files, one_line, starting
+from loop_inference_variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
+
+
+@dataclass
+class LoopInferenceSettings:
+    """What the REPL must know of the model, and where it reads and writes."""
+
+    save_dir: Path  # of the checkpoint; outputs go to its folder `inference`
+    latent_size: int
+    n_features: int  # of a timestep
+    no_polyscope: bool = False  # show no windows
+    seed: int | None = None  # None: another one in each session
+
+
+@dataclass
+class Outcome:
+    """What became of a task. Where there is an `error`, what came about before it still counts."""
+
+    message: str = ""
+    z: np.ndarray | None = None  # (L,)
+    sequence: np.ndarray | None = None  # (T, F)
+    error: Exception | None = None
+
+
+class InferenceREPL(TerminalCmd):
+    """The command interpreter.
+
+    Parameters
+    ----------
+    settings : LoopInferenceSettings
+    engine : performs the actions; see the top of this file
+    stdin, stdout : text streams; those of the process by default
+    """
+
+    def __init__(self, settings, engine, stdin=None, stdout=None):
+        super().__init__("inference", stdin, stdout)
+        self.settings = settings
+        self.engine = engine
+        self.variables = Variables(engine.closest_matches)
+        self.reader = ValueReader(settings, self.variables)
+        self.queue = ActionQueue(self.reader, settings.seed)
+
+    # ------------------------------------------------------------------------------ queue and run
+
+    def do_submit(self, line):
+        # What is queued may set these before the new actions run.
+        awaited = ("last_z", "last_pred_seq") if self.queue else ()
+        actions = parse_submit(_words(line), self.reader, self.engine.n_items, awaited)
+        self.queue.extend(actions)
+        self.say(f"queued {_count(len(actions), 'action')}, {len(self.queue)} in the queue")
+
+    def do_run(self, line):
+        """run            perform the first action of the queue
+        run <n>        perform the first n
+        run all        perform all
+
+        Each prints a line. An action that fails is reported and the others go on. Ctrl-C stops the
+        one that is running; the rest stay queued. Actions that can be decoded together are, with
+        the same results as one by one.
+        """
+        words = _words(line) or ["1"]
+        if len(words) > 1:
+            raise UserError("run takes one word: run, run <n> or run all")
+        n_left = len(self.queue) if words[0] == "all" else _whole_number(words[0], "run", 1)
+        n_left = min(n_left, len(self.queue))
+        if not n_left:
+            self.say("the queue is empty")
+            return
+        for warning in self.engine.prepare(list(itertools.islice(self.queue, n_left))):
+            self.warn(warning)
+        samples = []
+        end = len(self.queue) - n_left
+        while len(self.queue) > end:
+            self._run_together(end, n_left, samples)
+
+    def _run_together(self, end, n_asked, samples):
+        """Run the first actions of the queue, as many as may run together.
+
+        Parameters
+        ----------
+        end : how many to leave in the queue
+        n_asked : how many the user asked for, for the progress
+        samples : list that gets the sequences of the `sample` actions among them
+        """
+        try:
+            tasks = self.queue.next_tasks(len(self.queue) - end)
+        except UserError as error:
+            self.fail(f"{self.queue.pop().text}: {one_line(error)}")
+            return
+        outcomes = iter(self.engine.perform(tasks))
+        for task in tasks:
+            n_waiting = len(self.queue) - 1
+            try:
+                engine_failed = self._run_next(task, outcomes, end, n_asked, samples)
+            except KeyboardInterrupt:
+                which = ""
+                if len(self.queue) > n_waiting:  # else it was done, all but the reporting
+                    self.queue.take()
+                    which = f": {task.action.text}"
+                left = _count(n_waiting, "action")
+                raise UserError(f"stopped{which} ({left} left in the queue)") from None
+            if engine_failed:
+                return
+
+    def _run_next(self, task, outcomes, end, n_asked, samples):
+        """Get the outcome of a task and note it; whether the engine itself failed."""
+        engine_failed = False
+        try:
+            outcome = next(outcomes)
+        except Exception as error:
+            outcome, engine_failed = Outcome(error=error), True
+        self.queue.take()
+        done = n_asked - (len(self.queue) - end)
+        self._note(task, outcome, f"[{done}/{n_asked}] " if n_asked > 1 else "")
+        if isinstance(task.action, Sample) and outcome.sequence is not None:
+            samples.append(outcome.sequence)
+            self.variables.set_samples(samples)
+        return engine_failed
+
+    def _note(self, task, outcome, progress):
+        if outcome.z is not None:
+            self.variables["last_z"] = outcome.z
+        if outcome.sequence is not None:
+            self.variables["last_pred_seq"] = outcome.sequence
+        if outcome.error is not None:
+            self.fail(f"{task.action.text}: {one_line(outcome.error)}")
+        else:
+            self.say(f"{progress}{task.action.text}: {outcome.message}")
+
+    def do_queue(self, line):
+        """queue          list the actions that wait
+        queue pop      remove the first, the one that `run` would perform next
+        queue clear    remove all
+        """
+        words = _words(line)
+        if words == ["clear"]:
+            self.say(f"removed {_count(len(self.queue), 'action')}")
+            self.queue.clear()
+        elif words == ["pop"]:
+            if not self.queue:
+                raise UserError("the queue is empty; nothing to remove")
+            self.say(f"removed {self.queue.pop().text}")
+        elif words:
+            raise UserError("queue takes one word: queue, queue pop or queue clear")
+        else:
+            self._list_queue()
+
+    def _list_queue(self):
+        if not self.queue:
+            self.say("the queue is empty")
+        first = 1
+        for text, group in itertools.groupby(self.queue, lambda action: action.text):
+            last = first + len(list(group)) - 1
+            numbers = f"{first}" if first == last else f"{first}-{last}"
+            self.say(f"{numbers:>9}  {text}")
+            first = last + 1
+
+    # ---------------------------------------------------------------------- variables and the seed
+
+    def do_assign(self, line):
+        """assign <name> <z>      keep a latent (or a copy of a sequence) under a name
+
+        assign a ?                 a random latent
+        assign b |b.txt            from a file in the working directory
+        assign c ||inference/inference-0-latent.txt    from a file under --save_dir
+        assign d $last_z           a copy: last_z itself changes with the next run
+        assign s $last_pred_seq    a sequence, for "submit seq-viz $s"
+        """
+        words = _words(line)
+        if len(words) != 2:
+            raise UserError("assign takes a name and a latent: assign a ?")
+        name, word = words[0].removeprefix("$"), words[1]
+        if not (name.isascii() and name.isidentifier()):
+            raise UserError(f"{name!r} is no name; use letters, digits and _")
+        if name in RUN_VARIABLES:
+            raise UserError(f"{name} is set by runs; choose another name")
+        value = self.queue.draw(self.reader.operand(word, self.reader.check_either))
+        self.variables[name] = value
+        self.say(f"{name}: {_shape(value)}")
+
+    def do_variables(self, line):
+        """variables      list the variables, with their shapes and first numbers
+
+        Runs set these:
+        """
+        if _words(line):
+            raise UserError('variables takes no words; "print <name>" shows one')
+        names = self.variables.names()
+        if not names:
+            self.say("no variables yet; assign and run make them")
+        width = max(map(len, names), default=0)
+        for name in names:
+            array = self.variables[name]
+            numbers = " ".join(f"{x:.4g}" for x in array.ravel()[:4])
+            dots = " ..." if array.size > 4 else ""
+            self.say(f"{name:<{width}}  {_shape(array):<9}  {numbers}{dots}")
+
+    def do_print(self, line):
+        """print <name>             show a variable
+        print <name> <file>      write it as text (numpy.savetxt), relative to the working directory
+        print <name> ||<file>    the same, relative to --save_dir
+
+        An existing file is replaced. What is written can be read back: print last_z ||good.txt,
+        and another day: submit decode ||good.txt
+        """
+        words = _words(line)
+        if len(words) not in (1, 2):
+            raise UserError("print takes a name and, if you like, a file: print last_z z.txt")
+        array = self.variables[words[0].removeprefix("$")]
+        if len(words) == 1:
+            self.say(np.array2string(array, precision=6, max_line_width=100))
+            return
+        path = self.reader.path(words[1])
+        with write_aside(path) as temporary:
+            np.savetxt(temporary, array)
+        self.say(f"wrote {path}")
+
+    def do_seed(self, line):
+        """seed <n>      make what follows repeatable
+
+        After the same seed, the same commands give the same random latents and shapes, whether
+        actions are run one by one or together.
+        """
+        words = _words(line)
+        if len(words) != 1:
+            raise UserError("seed takes one whole number: seed 7")
+        self.queue.seed(_whole_number(words[0], "seed", 0))
+
+    def do_quit(self, line):
+        """quit      leave, as does Ctrl-D or the end of a script; what is queued is dropped"""
+        if _words(line):
+            raise UserError("quit takes no words")
+        return True
+
+    # ------------------------------------------------------------------------ help and completion
+
+    def do_help(self, line):
+        """help [command]      list the commands, or describe one; "help submit sample" describes
+        the flags of an action, "help latents" how a latent is written
+        """
+        words = _words(line)
+        if not words:
+            self.say(_OVERVIEW)
+        elif words == ["submit"]:
+            self.say(submit_help())
+        elif words[0] == "submit" and len(words) == 2 and words[1] in KINDS:
+            self.say(make_submit_parser(words[1]).format_help().rstrip())
+        elif words in (["latents"], ["latent"]):
+            self.say(LATENT_HELP)
+        elif len(words) == 1 and words[0] in self.verbs():
+            self.say(inspect.getdoc(getattr(self, f"do_{words[0]}")))
+            if words == ["variables"]:
+                for name, what in RUN_VARIABLES.items():
+                    self.say(f"  {name:<22}" + what.replace("\n", "\n" + " " * 24))
+        else:
+            raise UserError(f'no help on {" ".join(words)!r}; "help" lists the commands')
+
+    def complete_submit(self, text, line, begin, end):
+        words = line[:begin].split()
+        if len(words) == 1:
+            return starting(text, KINDS)
+        if text.startswith("-"):
+            return starting(text, FLAGS_OF.get(words[1], ()))
+        return self.completedefault(text, line, begin, end)
+
+    def complete_run(self, text, line, begin, end):
+        return starting(text, ["all"])
+
+    def complete_queue(self, text, line, begin, end):
+        return starting(text, ["pop", "clear"])
+
+    def complete_help(self, text, line, begin, end):
+        words = line[:begin].split()
+        return starting(text, KINDS if words[1:] == ["submit"] else [*self.verbs(), "latents"])
+
+    def complete_print(self, text, line, begin, end):
+        if len(line[:begin].split()) == 1:
+            return starting(text, self.variables.known_names())
+        return matching_files(line, begin, end, self.reader.folder)
+
+    def completedefault(self, text, line, begin, end):
+        if text.startswith("$"):
+            return starting(text, [f"${name}" for name in self.variables.known_names()])
+        if last_word(line[:end]).startswith("|"):
+            return matching_files(line, begin, end, self.reader.folder)
+        return []
+
+
+_OVERVIEW = f"""\
+submit <what> ...    queue something to make: {", ".join(KINDS)}
+run [n | all]        perform the first action of the queue, the first n, or all
+queue [pop | clear]  list the queue, remove its first action, or all
+assign <name> <z>    keep a latent under a name
+variables            list the variables
+print <name> [file]  show a variable, or write it to a file
+seed <n>             make what follows repeatable
+help [command]       this list, or more about a command
+quit                 leave (or Ctrl-D)
+
+To start:   submit sample 3 --save
+            run all
+More:       help submit     what can be made
+            help latents    how a latent is written"""
+
+
+def _words(line):
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UserError(f"{str(error).lower()}; close the quote or write \\ before it") from None
+
+
+def _whole_number(word, command, low):
+    try:
+        return whole_number(low)(word)
+    except Exception as error:
+        raise UserError(f"{command}: {error}") from None
+
+
+def _count(n, noun):
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def _shape(array):
+    return " x ".join(map(str, array.shape))

@@ -1,0 +1,67 @@
+"""Generate, reconstruct, interpolate and edit shapes with a trained model, by commands.
+
+The commands are typed, or piped:
+
+    python loop_models_inference.py --optfile vases-optfile.txt
+    printf "submit sample 10 --save\\nrun all" | \\
+        NO_POLYSCOPE=1 python loop_models_inference.py --optfile vases-optfile.txt
+
+Type `help` at the prompt. With NO_POLYSCOPE set, or without a display, no windows are opened.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from loop_files import UserError, run_script
+from loop_models_options import parse_options, require
+
+
+def main():
+    options = parse_options(description=__doc__.splitlines()[0])
+    require(options, "save_dir")
+    from loop_inference_workers import SurfaceWorkers
+
+    workers = SurfaceWorkers()
+    if not sys.stdin.isatty():
+        # A script is likely to save many shapes. While torch is imported the other cores are idle.
+        workers.start()
+    # Waiting threads of torch must not spin: with anything else on the same cores, our own workers
+    # or another program, spinning makes decoding tens of times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Importing torch takes seconds, which nobody should wait who asks for help or mistypes.
+    from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
+    from loop_inference_engine import InferenceEngine
+
+    no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
+    engine = InferenceEngine(options, workers, None if no_polyscope else window_opener())
+    settings = LoopInferenceSettings(
+        save_dir=Path(options.save_dir),
+        latent_size=options.latent_size,
+        n_features=engine.info.representation.n_features,
+        no_polyscope=no_polyscope,
+        seed=options.seed,
+    )
+    repl = InferenceREPL(settings, engine)
+    return repl.session(f'{engine.description}\n"help" lists the commands.')
+
+
+def window_opener():
+    """A function (title, scene) that shows a shape in a window; None where no window can open."""
+    from loop_viewer import has_display, show_shape, viewer_available
+
+    if not (viewer_available() and has_display()):
+        return None
+
+    def show(title, scene):
+        try:
+            show_shape(scene, title)
+        except UserError as error:
+            # The shape itself is well, and saved if it was to be.
+            print(f"no window: {error}", file=sys.stderr)
+
+    return show
+
+
+if __name__ == "__main__":
+    run_script(main)
