@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 .PHONY: demo test
 
 demo: $(INSTALLED)
-	$(BIN)/python docs/demo.py
+	$(BIN)/python loop_demo.py
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

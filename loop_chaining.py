@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 import shapely
-from scipy.spatial import cKDTree
 
 # Lengths in units of the mesh size, the longest side of its bounding box.
 SAME_POINT = 1e-6
@@ -168,6 +167,8 @@ def _join_loose_ends(partner, loose, alone, ends, end_plane):
     # One search serves all planes: they are stacked too far apart to be neighbours.
     stacked = np.column_stack([ends[loose], 10.0 * end_plane[loose]])
     n_neighbours = min(N_FACING + 1, len(loose))
+    from scipy.spatial import cKDTree  # here, for a quick start: most meshes have no gaps
+
     _, neighbours = cKDTree(stacked).query(stacked, n_neighbours, distance_upper_bound=5.0)
     queue = [(gap(end, other), end, other) for end, other in far.items() if end < other]
     for end, row in zip(loose.tolist(), neighbours.reshape(len(loose), -1), strict=True):

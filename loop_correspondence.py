@@ -1,15 +1,15 @@
 """Which loops of neighbouring planes belong together.
 
-A loop is the outer boundary of solid when an even number of other loops of its plane contain it,
-and the boundary of a hole when an odd number do. Between two planes the loops of one kind form
-groups that are blended into each other:
+Between two planes the loops of one kind, outer boundaries or holes, form groups that are blended
+into each other:
 
 ===============================  =================================================================
 loops of a group                 what happens between the planes
 ===============================  =================================================================
 one or more on both planes       they split, merge or go on
-one on both, moved sideways      it goes on as a slanting tube (`shift`)
+one on both, moved sideways      it goes on as a slanting tube
 a loop on one plane only         it ends where the planes before let expect it, else half-way
+one close to one of the other    it leans on that one, as the root of a handle does
 a hole in solid that ends        it ends with the solid
 a hole over open space           it opens to the outside
 ===============================  =================================================================
@@ -22,51 +22,23 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from loop_nesting import touching_boxes
+
 # Loops that overlap less than this share of the smaller one do not belong together.
 LEAST_OVERLAP = 0.02
+LEAST_JOINT = 0.6  # the same, when both go on as other loops
 # Loops that do not overlap are still one slanting tube when the gap between them is less than this
 # many plane distances and they have the same shape: overlap over union once moved together.
 LARGEST_GAP = 2.5
 LEAST_LIKENESS = 0.4
+# A loose end reaches a loop of the other plane over a gap of this many plane distances.
+NEAR_GAP = 0.4
+WIDEST_TUBE = 4  # plane distances: wider loops are no handles and end by themselves
 # A pair that has moved by more than this share of its thickness is blended in a moving frame.
 STRAIGHT_SHIFT = 0.25
-
-
-@dataclasses.dataclass
-class Loops:
-    """The loops of a shape that enclose an area, as parallel sequences of length n.
-
-    points : list of (k, 2) float; plane, area, thickness : (n,); low, high, centroid : (n, 2);
-    polygons, regions : (n,) shapely geometries, what a loop encloses with and without the loops
-    directly inside it; radius : (n,) of the largest circle in a region, about;
-    depth : (n,) int, number of loops of its plane that contain it;
-    parent : (n,) int, the loop directly around it, or -1
-    """
-
-    points: list
-    plane: np.ndarray
-    polygons: np.ndarray
-    area: np.ndarray
-    thickness: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    centroid: np.ndarray
-    depth: np.ndarray = None
-    parent: np.ndarray = None
-    regions: np.ndarray = None
-    radius: np.ndarray = None
-
-    def __len__(self):
-        return len(self.points)
-
-    @property
-    def solid(self):
-        return self.depth % 2 == 0
-
-    def on_plane(self, plane):
-        """Indices of the loops of a plane, outer ones first."""
-        found = np.flatnonzero(self.plane == plane)
-        return found[np.argsort(self.depth[found], kind="stable")]
+# Loops go on as each other when their areas and their widths are in this ratio at most.
+LARGEST_AREA_RATIO = 4
+LARGEST_WIDTH_RATIO = 2
 
 
 @dataclasses.dataclass
@@ -97,91 +69,14 @@ class Group:
     depth: int
     lower: np.ndarray
     upper: np.ndarray
-    shift: np.ndarray | None = None  # (2,) from the lower to the upper loop of a slanting tube
-    taper: Taper | None = None  # of loops on one plane only, unless they open to the outside
+    shift: np.ndarray | None = None  # (2,) of a slanting tube: how far it moves from end to end
+    leans_on: int = -1  # the loop of the other plane that a loose end reaches sideways
+    taper: Taper | None = None  # of a loop on one plane only, unless it opens to the outside
+    ends_with_parent: bool = False  # a hole in solid that ends
 
     @property
     def members(self):
         return np.concatenate([self.lower, self.upper])
-
-
-def collect_loops(points, planes, least_area):
-    """Measure loops and find out how they are nested.
-
-    Parameters
-    ----------
-    points : list of (k, 2) float
-    planes : (n,) int, the plane of each
-    least_area : float, loops that enclose less are left out
-
-    Returns
-    -------
-    Loops
-    """
-    points = [loop[(loop != np.roll(loop, 1, axis=0)).any(axis=1)] for loop in points]
-    kept = [i for i, loop in enumerate(points) if len(loop) > 2]
-    points, planes = [points[i] for i in kept], np.asarray(planes, dtype=int)[kept]
-    polygons = np.array([shapely.Polygon(loop) for loop in points], dtype=object)
-    crossing = ~shapely.is_valid(polygons)
-    polygons[crossing] = shapely.make_valid(polygons[crossing])
-    area = shapely.area(polygons)
-    kept = np.flatnonzero(area > least_area)
-    points, planes, polygons, area = (
-        [points[i] for i in kept], planes[kept], polygons[kept], area[kept],
-    )  # fmt: skip
-    loops = Loops(
-        points=points,
-        plane=planes,
-        polygons=polygons,
-        area=area,
-        # The width of a long strip; half the diameter of a disc.
-        thickness=2 * area / np.maximum(shapely.length(polygons), np.finfo(float).tiny),
-        low=np.array([loop.min(axis=0) for loop in points]).reshape(-1, 2),
-        high=np.array([loop.max(axis=0) for loop in points]).reshape(-1, 2),
-        centroid=shapely.get_coordinates(shapely.centroid(polygons)),
-    )
-    _nest(loops)
-    return loops
-
-
-def _nest(loops):
-    """Set the depth and region of every loop; one that is mostly inside another is nested in it."""
-    inner, outer = _touching_boxes(loops, 0)
-    smaller = (loops.area[inner] < loops.area[outer]) | (
-        (loops.area[inner] == loops.area[outer]) & (inner > outer)
-    )
-    inner, outer = inner[smaller], outer[smaller]
-    shared = shapely.area(shapely.intersection(loops.polygons[inner], loops.polygons[outer]))
-    nested = shared > 0.5 * loops.area[inner]
-    inner, outer = inner[nested], outer[nested]
-    loops.depth = np.bincount(inner, minlength=len(loops))
-    loops.regions = loops.polygons.copy()
-    loops.parent = np.full(len(loops), -1)
-    direct = loops.depth[inner] == loops.depth[outer] + 1
-    loops.parent[inner[direct]] = outer[direct]
-    for child, parent in zip(inner[direct], outer[direct], strict=True):
-        loops.regions[parent] = shapely.difference(loops.regions[parent], loops.polygons[child])
-    # A / P is half the width of a strip or a ring, and half the radius of a disc, for which the
-    # isoperimetric quotient 4 pi A / P^2 is 1.
-    area, length = shapely.area(loops.regions), shapely.length(loops.regions)
-    length = np.maximum(length, np.finfo(float).tiny)
-    loops.radius = area / length * (1 + np.minimum(4 * np.pi * area / length**2, 1))
-
-
-def _touching_boxes(loops, step):
-    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int."""
-    firsts, seconds = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
-    for plane in np.unique(loops.plane):
-        first = np.flatnonzero(loops.plane == plane)
-        second = np.flatnonzero(loops.plane == plane + step)
-        touching = (
-            (loops.low[first][:, None] <= loops.high[second][None])
-            & (loops.low[second][None] <= loops.high[first][:, None])
-        ).all(axis=2)
-        i, j = np.nonzero(touching)
-        firsts.append(first[i])
-        seconds.append(second[j])
-    return np.concatenate(firsts), np.concatenate(seconds)
 
 
 def group_loops(loops, heights):
@@ -189,7 +84,7 @@ def group_loops(loops, heights):
 
     Parameters
     ----------
-    loops : Loops
+    loops : loop_nesting.Loops
     heights : (P,) float, in the units of the loops
 
     Returns
@@ -197,13 +92,12 @@ def group_loops(loops, heights):
     list (one item a slab, P - 1) of lists of Group, outer ones first
     """
     n = len(loops)
-    lower, upper = _overlapping(loops)
+    gaps = LARGEST_GAP * np.append(np.diff(heights), 0)[loops.plane]
+    lower, upper = _links(loops, gaps)
     # Every loop is two nodes: i as a lower one of the slab above it, n + i as an upper one of the
     # slab below it.
     graph = coo_array((np.ones(len(lower)), (lower, n + upper)), shape=(2 * n, 2 * n))
     _, label = connected_components(graph, directed=False)
-    _join_tubes(loops, heights, label)
-    lone = np.bincount(label)[label] == 1
     slab = np.concatenate([loops.plane, loops.plane - 1])
     order = np.argsort(label, kind="stable")
     groups = []
@@ -214,30 +108,89 @@ def group_loops(loops, heights):
             solid, depth = bool(loops.solid[members[0]]), int(loops.depth[members].max())
             groups.append(Group(int(slab[nodes[0]]), solid, depth, lower, upper))
             groups[-1].shift = _shift(loops, groups[-1])
-    # The loop that alone continues a loop below (row 0) or above it (row 1), or -1.
-    continued = np.full((2, n), -1)
-    for group in groups:
-        if len(group.lower) == 1 and len(group.upper) == 1:
-            continued[0, group.upper], continued[1, group.lower] = group.lower, group.upper
-    for group in groups:
-        if len(group.members) == 1:
-            group.taper = _end(loops, group, lone, continued)
+    _set_ends(loops, groups, np.bincount(label)[label] == 1)
+    _lean(loops, groups, np.diff(heights))
     groups.sort(key=lambda group: group.depth)
     return [[group for group in groups if group.slab == k] for k in range(len(heights) - 1)]
 
 
-def _overlapping(loops):
-    """Pairs of loops of one kind on neighbouring planes that overlap: two (m,) int."""
-    lower, upper = _touching_boxes(loops, 1)
-    alike = loops.solid[lower] == loops.solid[upper]
-    lower, upper = lower[alike], upper[alike]
+def _links(loops, gaps):
+    """Pairs of loops of one kind on neighbouring planes that belong together: two (m,) int."""
+    lower, upper = touching_boxes(loops, 1)
+    same = loops.solid[lower] == loops.solid[upper]
+    lower, upper = lower[same], upper[same]
     region_area = shapely.area(loops.regions)
     shared = shapely.area(shapely.intersection(loops.regions[lower], loops.regions[upper]))
-    linked = shared > LEAST_OVERLAP * np.minimum(region_area[lower], region_area[upper])
+    share = shared / np.minimum(region_area[lower], region_area[upper])
+    linked = share > LEAST_OVERLAP
     # The thin wall of a slanting bowl: the rings do not overlap, the discs they bound do.
     thin = np.flatnonzero(~linked)
     linked[thin] = _likeness(loops.polygons[lower[thin]], loops.polygons[upper[thin]]) > 0.5
-    return lower[linked], upper[linked]
+    lower, upper = lower[linked], upper[linked]
+
+    # A handle that slants as much as the wall beside it overlaps that wall on the next plane. Two
+    # loops that each go on as another one are not linked for a small overlap.
+    above, below, tubes = _successors(loops, gaps)
+    crossing = (
+        (above[lower] >= 0) & (above[lower] != upper)
+        & (below[upper] >= 0) & (below[upper] != lower)
+        & (share[linked] < LEAST_JOINT)
+    )  # fmt: skip
+    lower, upper = lower[~crossing], upper[~crossing]
+
+    lone_below, lone_above = np.ones(len(loops), dtype=bool), np.ones(len(loops), dtype=bool)
+    lone_below[lower] = lone_above[upper] = False
+    links = [(lower, upper)]
+    for a, b in tubes:
+        if lone_below[a] and lone_above[b]:
+            moved = _moved(loops.polygons[a], loops.centroid[b] - loops.centroid[a])
+            if _likeness(moved, loops.polygons[b]) > LEAST_LIKENESS:
+                lone_below[a] = lone_above[b] = False
+                links.append(([a], [b]))
+    return tuple(np.concatenate(ends).astype(int) for ends in zip(*links, strict=True))
+
+
+def _successors(loops, gaps):
+    """Loops that may be one and the same part cut twice: near, and alike in size.
+
+    Returns
+    -------
+    above, below : (n,) int, where two loops are each other's nearest such loop, else -1
+    pairs : (m, 2) int, all such pairs that lie close enough, nearest first
+    """
+    above, below = np.full(len(loops), -1), np.full(len(loops), -1)
+    widths = np.maximum(loops.high - loops.low, 1e-3)
+    pairs = [np.zeros((0, 3))]
+    for plane in np.unique(loops.plane):
+        lower = np.flatnonzero(loops.plane == plane)[:, None]
+        upper = np.flatnonzero(loops.plane == plane + 1)[None]
+        if not upper.size:
+            continue
+        ratio = loops.area[lower] / loops.area[upper]
+        stretch = widths[lower] / widths[upper]
+        gap = np.maximum(loops.low[lower] - loops.high[upper], loops.low[upper] - loops.high[lower])
+        # A slanting tube is cut into ovals that follow each other along their long axis, so that
+        # the way between them counts in units of their width in that direction.
+        shift = loops.centroid[upper] - loops.centroid[lower]
+        spread = loops.spread[lower] + loops.spread[upper]
+        distance = np.einsum("...i,...ij,...j->...", shift, np.linalg.inv(spread), shift)
+        distance[
+            (loops.solid[lower] != loops.solid[upper])
+            | (np.maximum(ratio, 1 / ratio) > LARGEST_AREA_RATIO)
+            | (np.maximum(stretch, 1 / stretch) > LARGEST_WIDTH_RATIO).any(axis=2)
+            | (gap > gaps[lower][..., None]).any(axis=2)
+        ] = np.inf
+        nearest_upper, nearest_lower = distance.argmin(axis=1), distance.argmin(axis=0)
+        rows = np.arange(len(lower))
+        mutual = (nearest_lower[nearest_upper] == rows) & np.isfinite(distance[rows, nearest_upper])
+        above[lower[mutual, 0]] = upper[0, nearest_upper[mutual]]
+        below[upper[0, nearest_upper[mutual]]] = lower[mutual, 0]
+        i, j = np.nonzero(np.isfinite(distance))
+        pairs.append(np.stack([distance[i, j], lower[i, 0], upper[0, j]], axis=1))
+    pairs = np.concatenate(pairs)
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable"), 1:].astype(int)
+    apart = shapely.distance(loops.polygons[pairs[:, 0]], loops.polygons[pairs[:, 1]])
+    return above, below, pairs[apart < gaps[pairs[:, 0]]]
 
 
 def _likeness(polygons, others):
@@ -248,43 +201,6 @@ def _likeness(polygons, others):
 
 def _moved(polygon, shift):
     return shapely.transform(polygon, lambda points: points + shift)
-
-
-def _join_tubes(loops, heights, label):
-    """Give loops without a partner that continue each other sideways one label, in place."""
-    n = len(loops)
-    lone = np.bincount(label)[label] == 1
-    spread = {}
-    candidates = []
-    for plane in np.unique(loops.plane):
-        lower = np.flatnonzero((loops.plane == plane) & lone[:n])
-        upper = np.flatnonzero((loops.plane == plane + 1) & lone[n:])
-        if not len(lower) or not len(upper):
-            continue
-        largest_gap = LARGEST_GAP * (heights[plane + 1] - heights[plane])
-        i, j = (index.ravel() for index in np.meshgrid(lower, upper, indexing="ij"))
-        box_gap = np.maximum(loops.low[i] - loops.high[j], loops.low[j] - loops.high[i])
-        ratio = loops.area[i] / loops.area[j]
-        near = (
-            (loops.solid[i] == loops.solid[j])
-            & (np.maximum(ratio, 1 / ratio) < 4)
-            & (box_gap < largest_gap).all(axis=1)
-        )
-        i, j = i[near], j[near]
-        near = shapely.distance(loops.polygons[i], loops.polygons[j]) < largest_gap
-        for a, b in zip(i[near], j[near], strict=True):
-            for loop in {a, b} - spread.keys():
-                spread[loop] = np.cov(loops.points[loop].T)
-            # A slanting tube is cut into ovals that follow each other along their long axis.
-            shift = loops.centroid[b] - loops.centroid[a]
-            distance = shift @ np.linalg.pinv(spread[a] + spread[b]) @ shift
-            candidates.append((distance, a, b))
-    for _, a, b in sorted(candidates):
-        if lone[a] and lone[n + b]:
-            moved = _moved(loops.polygons[a], loops.centroid[b] - loops.centroid[a])
-            if _likeness(moved, loops.polygons[b]) > LEAST_LIKENESS:
-                lone[a] = lone[n + b] = False
-                label[n + b] = label[a]
 
 
 def _shift(loops, group):
@@ -299,22 +215,75 @@ def _shift(loops, group):
     return shift if moved > max(LEAST_LIKENESS, straight) else None
 
 
-def _end(loops, group, lone, continued):
-    """How a loop without a partner ends: a Taper, or None for a hole that opens."""
-    loop, upwards = group.members[0], bool(len(group.lower))
-    if group.solid:
-        return _taper(loops, loop, continued[0 if upwards else 1])
-    parent = loops.parent[loop]
-    if lone[parent + (0 if upwards else len(loops))]:
-        # The hole grows while the solid around it shrinks, and has no cap of its own.
-        taper = _taper(loops, parent, continued[0 if upwards else 1])
-        return dataclasses.replace(taper, radius=-taper.radius, end=np.inf)
-    other = loops.on_plane(loops.plane[loop] + (1 if upwards else -1))
-    outer = loops.polygons[other[loops.depth[other] == 0]]
-    outside = shapely.area(shapely.difference(loops.regions[loop], shapely.union_all(outer)))
-    if outside > LEAST_OVERLAP * loops.area[loop]:
-        return None
-    return _taper(loops, loop, continued[0 if upwards else 1])
+def _set_ends(loops, groups, lone):
+    """Decide how the loops without a partner end, those where `lone`, (2 n,) bool."""
+    n = len(loops)
+    # The loop that alone continues a loop below (row 0) or above it (row 1), or -1.
+    continued = np.full((2, n), -1)
+    for group in groups:
+        if len(group.lower) == 1 and len(group.upper) == 1:
+            continued[0, group.upper], continued[1, group.lower] = group.lower, group.upper
+    for group in groups:
+        if len(group.members) > 1:
+            continue
+        loop, upwards = group.members[0], bool(len(group.lower))
+        before = continued[0 if upwards else 1]
+        parent = loops.parent[loop]
+        if group.solid:
+            group.taper = _taper(loops, loop, before)
+        elif parent >= 0 and lone[parent + (0 if upwards else n)]:
+            # The hole grows while the solid around it shrinks.
+            taper = _taper(loops, parent, before)
+            group.taper = dataclasses.replace(taper, radius=-taper.radius)
+            group.ends_with_parent = True
+        else:
+            other = loops.on_plane(loops.plane[loop] + (1 if upwards else -1))
+            if not len(other):  # nothing there to open from
+                group.taper = _taper(loops, loop, before)
+                continue
+            outer = shapely.union_all(loops.polygons[other[loops.depth[other] == 0]])
+            outside = shapely.area(shapely.difference(loops.regions[loop], outer))
+            if outside <= LEAST_OVERLAP * loops.area[loop]:
+                group.taper = _taper(loops, loop, before)
+
+
+def _lean(loops, groups, thicknesses):
+    """Let loose ends that come close to a larger part reach it.
+
+    The root of a handle may run level between two planes; then the loops of the handle overlap
+    nothing. Nothing floats either: of a part that reaches neither the first nor the last plane with
+    loops, and hangs on nothing, one end may be farther away.
+    """
+    solids = [group for group in groups if group.solid]
+    start = [loop for group in solids for loop in group.members]
+    end = [group.members[0] for group in solids for _ in group.members]
+    graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loops),) * 2)
+    _, part = connected_components(graph, directed=False)
+    held = set(part[np.isin(loops.plane, (loops.plane.min(), loops.plane.max()))])
+    ends = []
+    for group in solids:
+        loop, thickness = group.members[0], thicknesses[group.slab]
+        if len(group.members) > 1 or np.ptp(loops.points[loop], axis=0).max() > (
+            WIDEST_TUBE * thickness
+        ):
+            continue
+        others = loops.on_plane(group.slab + (1 if len(group.lower) else 0))
+        others = others[loops.solid[others] & (loops.area[others] > loops.area[loop])]
+        if part[loop] not in held:
+            others = others[part[others] != part[loop]]
+        if len(others):
+            gaps = shapely.distance(loops.polygons[loop], loops.polygons[others]) / thickness
+            ends.append((gaps.min(), loop, int(others[gaps.argmin()]), group))
+    for gap, loop, target, group in sorted(ends, key=lambda end: end[:2]):
+        if gap > (NEAR_GAP if part[loop] in held else LARGEST_GAP):
+            continue
+        held.add(part[loop])
+        way = shapely.shortest_line(loops.polygons[loop], loops.polygons[target])
+        way = shapely.get_coordinates(way)
+        towards = way[1] - loops.centroid[loop]
+        deep = 2 * min(loops.radius[loop], loops.radius[target])
+        group.leans_on, group.taper = target, None
+        group.shift = way[1] - way[0] + towards * deep / max(np.hypot(*towards), 1e-9)
 
 
 def _taper(loops, loop, before):

@@ -137,13 +137,14 @@ class LoopSeqDataset:
                 self.folder, self.filenames, len(self)
             )
             self.point_clouds = torch.from_numpy(points.astype(np.float32))
-        normalised = info.normalise(self.sequences).astype(np.float32)
-        # The start step is zero before normalisation, and unlike padding it is normalised.
-        start = np.broadcast_to(-info.dataset_mean / info.dataset_std, normalised[:, :1].shape)
         # Time first, as the networks take it: a batch is then one gather.
-        self._inputs = torch.from_numpy(
-            np.concatenate([start.astype(np.float32), normalised], axis=1)
-        ).transpose(0, 1)  # (T+1, N, F)
+        n_features = self.sequences.shape[2]
+        inputs = np.empty((n_timesteps + 1, len(self), n_features), dtype=np.float32)
+        # The start step is zero before normalisation, and unlike padding it is normalised.
+        inputs[0] = -info.dataset_mean / info.dataset_std
+        for rows in _chunks(len(self)):
+            inputs[1:, rows] = info.normalise(self.sequences[rows]).swapaxes(0, 1)
+        self._inputs = torch.from_numpy(inputs)  # (T+1, N, F)
         lengths = _lengths(self.sequences)
         self.lengths = lengths
         steps = np.arange(n_timesteps + 1)
@@ -170,8 +171,8 @@ class LoopSeqDataset:
 
     def to(self, device):
         """Move the data to a device, once, so that batches need no transfers."""
-        self._inputs = self._inputs.contiguous().to(device)
-        self._padding = self._padding.contiguous().to(device)
+        self._inputs = self._inputs.to(device)
+        self._padding = self._padding.to(device)
         if self.point_clouds is not None:
             self.point_clouds = self.point_clouds.to(device)
         return self
@@ -198,7 +199,14 @@ class LoopSeqDataset:
         return torch.randperm(len(self), generator=generator).split(batch_size)
 
 
+def _chunks(n_items):
+    """Slices of items that are few enough for copies in double precision."""
+    return [slice(start, start + 512) for start in range(0, n_items, 512)]
+
+
 def _pad_timesteps(array, n_timesteps, value):
+    if array.shape[1] == n_timesteps:
+        return array
     widths = [(0, 0)] * array.ndim
     widths[1] = (0, n_timesteps - array.shape[1])
     return np.pad(array, widths, constant_values=value)
@@ -217,12 +225,11 @@ def _statistics(sequences, representation, norm_by):
     mean, std = np.zeros(n_features), np.ones(n_features)
     values = slice(0, n_features - 1) if representation.has_flag else slice(None)
     if norm_by == "per_value":
-        present = np.any(sequences != 0, axis=2)
-        timesteps = sequences[present][:, values].astype(np.float64)
-        mean[values], std[values] = timesteps.mean(axis=0), timesteps.std(axis=0)
+        mean[values], std[values] = _moments(
+            lambda part: part[np.any(part != 0, axis=2)][:, values], sequences
+        )
     elif norm_by == "whole_array":
-        whole = sequences.astype(np.float64)
-        mean[values], std[values] = whole.mean(), whole.std()
+        mean[values], std[values] = _moments(lambda part: part.reshape(-1, 1), sequences)
     if not std.all():
         # A feature that never varies would be divided by zero; the published rule is to leave
         # all of them as they are.
@@ -230,20 +237,33 @@ def _statistics(sequences, representation, norm_by):
     return mean, std
 
 
-def load_datasets(options, info=None, report=print):
-    """The train and test sets of `--dataroot`, slicing meshes where no cache is there yet.
+def _moments(rows_of, sequences):
+    """Mean and standard deviation over the rows that a function gives of a part of the sequences.
+
+    In two passes and in double precision, a part at a time: a copy of the whole might not fit.
+    """
+    parts = _chunks(len(sequences))
+    # Seen from the first row, a feature that never varies has a deviation of exactly zero.
+    first = rows_of(sequences[:1])[0].astype(np.float64)
+    n_rows = sum(len(rows_of(sequences[part])) for part in parts)
+    shift = sum((rows_of(sequences[part]) - first).sum(axis=0) for part in parts) / n_rows
+    mean = first + shift
+    squares = sum(np.square(rows_of(sequences[part]) - mean).sum(axis=0) for part in parts)
+    return mean, np.sqrt(squares / n_rows)
+
+
+def load_caches(options, report=print):
+    """The caches of `--dataroot`, slicing meshes where there are none yet.
 
     Parameters
     ----------
-    options : with `dataroot`, `loop_repr_type`, `use_eos_token`, `data_norm_by`, and how meshes are
-        sliced: `num_workers`, `mesh_timeout`, `dask_scheduler`
-    info : DatasetInfo of a trained model, or None to take it from the train set
+    options : with `dataroot`, `loop_repr_type`, `use_eos_token`, and how meshes are sliced:
+        `num_workers`, `mesh_timeout`, `dask_scheduler`
     report : function that gets lines of progress
 
     Returns
     -------
-    train : LoopSeqDataset
-    test : LoopSeqDataset, or None when there is no test folder
+    dict of split, "train" and perhaps "test", to loop_dataset_cache.CachedLoops
     """
     require(options, "dataroot")
     root = Path(options.dataroot)
@@ -267,6 +287,25 @@ def load_datasets(options, info=None, report=print):
         train.planes.shape == test.planes.shape and np.allclose(train.planes, test.planes)
     ):
         raise UserError(f"{root}: train and test sets have other planes; slice both with the same")
+    return caches
+
+
+def load_datasets(options, info=None, report=print):
+    """The train and test sets of `--dataroot`, slicing meshes where no cache is there yet.
+
+    Parameters
+    ----------
+    options : as for `load_caches`, with `data_norm_by` and `architecture`
+    info : DatasetInfo of a trained model, or None to take it from the train set
+    report : function that gets lines of progress
+
+    Returns
+    -------
+    train : LoopSeqDataset
+    test : LoopSeqDataset, or None when there is no test folder
+    """
+    caches = load_caches(options, report)
+    root, train = Path(options.dataroot), caches["train"]
     if info is None:
         representation = REPRESENTATIONS[options.loop_repr_type]
         mean, std = _statistics(train.sequences, representation, options.data_norm_by)
@@ -286,6 +325,6 @@ def load_datasets(options, info=None, report=print):
     clouds = options.architecture.startswith("pointnet")
     datasets = [
         cache and LoopSeqDataset(cache, info, root / split, clouds)
-        for split, cache in (("train", train), ("test", test))
+        for split, cache in (("train", train), ("test", caches.get("test")))
     ]
     return datasets[0], datasets[1]

@@ -52,14 +52,8 @@ def _lines(values):
     return "[\n" + ",\n".join(f"    {json.dumps(v, allow_nan=False)}" for v in values) + "\n  ]"
 
 
-def load_edits(path, info=None, latent_size=None):
+def load_edits(path):
     """Read an edit file.
-
-    Parameters
-    ----------
-    path : path of the file
-    info : loop_dataset.DatasetInfo of the model that is to decode the edits, or None
-    latent_size : int or None, that of the model
 
     Returns
     -------
@@ -68,21 +62,17 @@ def load_edits(path, info=None, latent_size=None):
     Raises
     ------
     UserError
-        When the file is missing, no edit file, damaged, or made for another kind of model.
+        When the file is missing, no edit file, or damaged.
     """
     text = read_text(path, "an edit file (.json)")
     try:
-        content = json.loads(text)
-        edit_file = _read(content)
-        if info is not None:
-            _check_model(edit_file, info, latent_size)
+        return _read(json.loads(text))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: not JSON (line {error.lineno}: {error.msg}); expected an edit file"
         ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}") from None
-    return edit_file
 
 
 def _read(content):
@@ -130,16 +120,16 @@ def _read_edit(entry, what):
         raise ValueError(f"{what}: {error}") from None
 
 
-def _check_model(edit_file, info, latent_size):
+def check_edits(edit_file, info):
+    """ValueError, with the reason, when a model cannot take the edits of a file.
+
+    `info` is the `loop_dataset.DatasetInfo` of the model. The latent in the file is another matter:
+    edits may be applied to any.
+    """
     if edit_file.representation != info.representation:
         raise ValueError(
-            f"made for {edit_file.representation.name} loops, and the model has "
+            f"the edit was made for {edit_file.representation.name} loops, and the model has "
             f"{info.representation.name}; use the model that it was made with"
-        )
-    if latent_size is not None and len(edit_file.latent) != latent_size:
-        raise ValueError(
-            f"made for latents of {len(edit_file.latent)} numbers, and the model has "
-            f"{latent_size}; use the model that it was made with"
         )
     for i, edit in enumerate(edit_file.edits):
         try:

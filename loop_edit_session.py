@@ -190,7 +190,7 @@ class EditSession:
 
         Parameters
         ----------
-        formats : more files to write, as `loop_export.export_shape`
+        formats : names of loop_export.FORMATS, to write as well
 
         Returns
         -------
@@ -207,13 +207,15 @@ class EditSession:
         editor, info = self.editor, self.editor.info
         loops_by_plane = editor.shape.loops_by_plane
         mesh = reconstruct_mesh(info.planes, loops_by_plane)
-        edit_list = self.path("-edit.json")
-        save_edits(edit_list, info.representation, editor.latent, editor.edits)
-        path = save_shape(self.stem(), info.planes, loops_by_plane, mesh, editor.latent)
-        if formats:
-            from loop_export import export_shape
+        self.save_edit_list()
+        planes = info.planes
+        return save_shape(self.stem(), planes, loops_by_plane, mesh, editor.latent, formats)
 
-            export_shape(self.stem(), info.planes, loops_by_plane, mesh, formats)
+    def save_edit_list(self):
+        """Write the edit list with its latent; the file's path."""
+        editor = self.editor
+        path = self.path("-edit.json")
+        save_edits(path, editor.info.representation, editor.latent, editor.edits)
         return path
 
     def save_intervention(self):

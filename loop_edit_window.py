@@ -14,7 +14,7 @@ import numpy as np
 
 import loop_viewer
 from loop_camera import Camera, fit_camera
-from loop_edit_surface import SurfaceWorker
+from loop_edit_surface import LatestSurface
 from loop_files import UserError
 from loop_pictures import save_gif, save_png
 from loop_reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
@@ -48,7 +48,7 @@ def edit_in_window(session, title):
     if not loop_viewer.open_viewer(headless=False):
         return False
     try:
-        with SurfaceWorker() as surfaces:
+        with LatestSurface() as surfaces:
             EditWindow(session, title, surfaces).run()
     finally:
         # The window goes, and with it all that was drawn here.
@@ -78,8 +78,7 @@ class EditWindow:
         # What has been drawn, and when the shape changed last.
         self._shape = self._drawn = self._gizmo_at = None
         self._change_times, self._decode_seconds = [0.0], 0.0
-        # The surface that was asked for last, (shape, resolution), and the number of the request.
-        self._asked, self._tag, self._mesh = None, 0, None
+        self._mesh, self._asked = None, None  # asked for: (shape, resolution)
         self._frame_ended, self._n_slow = time.perf_counter(), 0
         self._press, self._dragging = None, False
         self._turntable = None
@@ -128,6 +127,9 @@ class EditWindow:
         return text + (f", {len(recent)} updates a second" if len(recent) > 1 else "")
 
     def _frame(self):
+        # Polyscope holds Python's lock outside this function. The threads that talk with the
+        # process that builds the surface need it, too.
+        time.sleep(0.001)
         self._look_at_speed()
         self.guard(self._mouse)
         self._draw_panel()
@@ -222,9 +224,8 @@ class EditWindow:
         shape = self._shape
         answer = self.surfaces.poll()
         if answer is not None:
-            _, self._mesh, error = answer
-            if error:
-                self.error = error
+            self._mesh, error = answer
+            self.error = error or self.error
             if self._mesh is not None:
                 self.canvas.draw_surface(*self._mesh)
         self.canvas.enable_surface(self.canvas.show_surface and self._mesh is not None)
@@ -235,9 +236,9 @@ class EditWindow:
         if self._asked is None or self._asked[0] is not shape or self._asked[1] < resolution:
             if self.surfaces.busy and resting and self._asked[0] is shape:
                 return  # the preview first
-            self._asked, self._tag = (shape, resolution), self._tag + 1
-            loops_by_plane, planes = shape.loops_by_plane, self.session.editor.info.planes
-            self.surfaces.request(self._tag, planes, loops_by_plane, resolution)
+            self._asked = shape, resolution
+            planes = self.session.editor.info.planes
+            self.surfaces.request(planes, shape.loops_by_plane, resolution)
 
     # -------------------------------------------------------------------------------------- saving
 

@@ -24,8 +24,8 @@ def plot_errors(axes, sets):
                 errors = np.array(sets[name][way]["by_plane"], dtype=float)
                 label = f"{name}, {way.replace('_', '-')}"
                 axes.plot(errors, line, color=color, label=label, linewidth=1.6)
-    axes.set_ylim(bottom=0)
-    axes.legend()
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(loc="upper left", ncols=2, columnspacing=1.0, fontsize=7)
 
 
 def plot_scores(axes, scores):
@@ -43,9 +43,9 @@ def plot_scores(axes, scores):
     for k, (values, full, form) in enumerate(bars):
         for value, shift, color in zip(values, (-0.2, 0.2), (MODEL, TRAIN), strict=True):
             axes.bar(k + shift, value / full, width=0.36, color=color)
-            written = axes.text(k + shift, value / full + 0.02, form.format(value), ha="center")
-            written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    axes.plot([1.6, 2.4], [0.5, 0.5], color=INK, linewidth=0.9, linestyle="--", zorder=0)
+            written = axes.text(k + shift, value / full + 0.035, form.format(value), ha="center")
+            written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0})
+    axes.plot([1.6, 2.4], [0.5, 0.5], color=INK, linewidth=0.9, linestyle="--")
     axes.set(ylim=(0, 1.3), yticks=[], xticks=range(3))
     axes.set_xticklabels(
         ["MMD x 1000\nlow is good", "coverage\nhigh is good", "1-NNA\n50% is best"], color=INK

@@ -13,6 +13,8 @@ from scipy.ndimage import distance_transform_edt
 THINNEST = 1.5  # a strip this wide holds nodes that hang together, in any direction
 MARGIN = 3  # cells between a loop and the end of the window that its distances are computed on
 LONGEST_SLOPE = 2  # plane distances: a wider ledge between two planes is flat in its middle
+MOST_MOVEMENT = 6  # cells a slab: boundaries that move farther are no walls but ledges
+BLENDING_OVERLAP = 2  # cells by which blends of separate loops may overlap and still be parted
 FAR = np.float32(1e6)
 CHUNK = 60_000  # distances computed at once: they stay in the cache
 
@@ -55,8 +57,9 @@ class LoopFields:
         """(first row, last row + 1, first column, last column + 1) that a group takes part in."""
         if _opens(group):
             return (0, self.shape[0], 0, self.shape[1])
+        members = group.members if group.leans_on < 0 else [*group.members, group.leans_on]
         (top, _, left, _), (_, bottom, _, right) = (
-            extreme(boxes[group.members], axis=0) for extreme in (np.min, np.max)
+            extreme(boxes[members], axis=0) for extreme in (np.min, np.max)
         )
         return (top, bottom, left, right)
 
@@ -83,9 +86,14 @@ class LoopFields:
         (2, m, rows, columns) float32
         """
         field = empty_field((len(fractions), *self.shape))
+        fractions = fractions.astype(np.float32)
         for group, window in zip(self.slabs[k], self.group_windows[k], strict=True):
-            part = self._blend(group, window, fractions.astype(np.float32))
-            _merge(field, part, window, group.solid, keep_apart=not _opens(group))
+            if not group.ends_with_parent:
+                part = self._blend(group, window, fractions)
+                # What leans on something is to join it.
+                least_gap = -BLENDING_OVERLAP if group.leans_on < 0 else THINNEST
+                thinnest = THINNEST + self._movement(group, window) / (len(fractions) + 1)
+                _merge(field, part, window, group.solid, not _opens(group), least_gap, thinnest)
         return field
 
     def _blend(self, group, window, fractions):
@@ -93,15 +101,19 @@ class LoopFields:
         thickness = np.float32(self.heights[group.slab + 1] - self.heights[group.slab])
         lower, upper = self._union(group.lower, window), self._union(group.upper, window)
         t = fractions[:, None, None]
+        if _opens(group):
+            outside = np.negative(_cut(self.planes[group.slab + (upper is None)], window))
+            return _mix(outside if lower is None else lower, outside if upper is None else upper, t)
         if lower is None or upper is None:
-            own = upper if lower is None else lower
-            if _opens(group):
-                outside = np.negative(_cut(self.planes[group.slab + (upper is None)], window))
-                lower, upper = (outside, own) if lower is None else (own, outside)
-                return _mix(lower, upper, t)
             t = t if upper is None else 1 - t
-            part = np.repeat(own[:, None], len(t), axis=1)
-            part[0] += group.taper.inset(t).astype(np.float32)
+            if group.leans_on >= 0:
+                own = lower if upper is None else upper
+                return np.stack([_shifted(own, s * group.shift) for s in t.ravel()], axis=1)
+            part = self._shrunk(group, window, t)
+            for hole in self.slabs[group.slab]:
+                if hole.ends_with_parent and self.loops.parent[hole.members[0]] in group.members:
+                    inside = _common(window, self.windows[hole.members[0]])
+                    _merge(part, self._shrunk(hole, inside, t), inside, solid=False, origin=window)
             np.maximum(part[0], (t - np.float32(group.taper.end)) * thickness, out=part[0])
             return part
         if group.shift is not None:
@@ -114,18 +126,35 @@ class LoopFields:
         lowered[0] = np.clip(_overhang(upper[0], lower[0], thickness), -reach, reach)
         return _mix(lowered, raised, t)
 
+    def _movement(self, group, window):
+        """How far boundaries move sideways in a slab: the layers of a thin wall must overlap."""
+        if group.shift is not None or not len(group.lower) or not len(group.upper):
+            return 0.0
+        lower, upper = self._union(group.lower, window), self._union(group.upper, window)
+        return np.minimum(np.abs(lower[0] - upper[0]), np.float32(MOST_MOVEMENT))
+
+    def _shrunk(self, group, window, t):
+        """Field of one loop that tapers, at the fractions t (m, 1, 1) of the way from its plane."""
+        own = self._union(group.members, window)
+        part = np.repeat(own[:, None], len(t), axis=1)
+        part[0] += group.taper.inset(t).astype(np.float32)
+        return part
+
     def _union(self, members, window):
         """Field of some loops of one plane together on a window, None where there are none."""
-        parts = [_cut(self.loop_fields[i], window, self.windows[i]) for i in members]
-        union = parts[0] if parts else None
+        if not len(members):
+            return None
+        largest_first = members[np.argsort(-self.loops.area[members], kind="stable")]
+        parts = [_cut(self.loop_fields[i], window, self.windows[i]) for i in largest_first]
+        union = parts[0].copy() if len(parts) > 1 else parts[0]
         for part in parts[1:]:
-            union = np.where(part[0] < union[0], part, union)
+            _merge(union, part, window, solid=True, origin=window)
         return union
 
 
 def _opens(group):
     """Whether a group is a hole that opens to the outside."""
-    return group.taper is None and not (len(group.lower) and len(group.upper))
+    return not group.solid and group.taper is None and len(group.members) == 1
 
 
 def empty_field(shape):
@@ -148,29 +177,48 @@ def _cut(field, window, origin=(0, 0, 0, 0)):
     return field[..., rows, window[2] - origin[2] : window[3] - origin[2]]
 
 
-def _merge(field, part, window, solid, keep_apart=True):
+def _common(window, other):
+    """The nodes that two windows share."""
+    return (
+        max(window[0], other[0]), min(window[1], other[1]),
+        max(window[2], other[2]), min(window[3], other[3]),
+    )  # fmt: skip
+
+
+def _merge(
+    field,
+    part,
+    window,
+    solid,
+    keep_apart=True,
+    least_gap=0.0,
+    thinnest=THINNEST,
+    origin=(0, 0, 0, 0),
+):
     """Add a solid to a field or take a hole out of it, in place, keeping walls and gaps apart.
 
-    Of a wall thinner than `THINNEST` the missing part is added, half on either side. Where a solid
+    Of a wall thinner than `thinnest` the missing part is added, half on either side. Where a solid
     comes closer than that to what is already there, the gap is widened on the other side, since
-    what comes later is the smaller.
+    what comes later is the smaller; but solids that overlap, by a gap below `least_gap`, unite.
     """
-    own, own_thickening = _cut(field, window)
+    own, own_thickening = _cut(field, window, origin)
     added, added_thickening = part
     if solid:
-        gap = own + added
-        if 0 < gap.min() < THINNEST:
-            widening = np.clip(THINNEST - gap, 0, THINNEST)
+        missing = thinnest - (own + added)
+        most = missing.max(axis=(-2, -1), keepdims=True)
+        apart = (most > 0) & (most < THINNEST - least_gap)
+        if apart.any():
+            widening = np.where(apart, np.maximum(missing, 0), 0)
             own += widening
             own_thickening -= widening
         np.copyto(own_thickening, added_thickening, where=added < own)
         np.minimum(own, added, out=own)
         return
-    wall = added - own
+    missing = thinnest - (added - own)
     np.copyto(own_thickening, -added_thickening, where=-added > own)
     np.maximum(own, -added, out=own)
-    if keep_apart and wall.min() < THINNEST:
-        missing = np.clip((THINNEST - wall) / 2, 0, THINNEST / 2)
+    if keep_apart and missing.max() > 0:
+        missing = np.clip(missing, 0, thinnest) / 2
         own -= missing
         own_thickening += missing
 
@@ -196,7 +244,7 @@ def _overhang(shape, other, thickness):
     if not excess.any() or other[excess].max() < 2:
         return other
     slope_v, slope_u = np.gradient(shape)
-    middle = excess & (slope_u**2 + slope_v**2 < 0.5) & (-shape < thickness)
+    middle = excess & (slope_u**2 + slope_v**2 < 0.3) & (-shape < thickness)
     if not middle.any():
         return other
     distance, (row, column) = distance_transform_edt(~middle, return_indices=True)

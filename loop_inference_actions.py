@@ -11,6 +11,8 @@ import shlex
 import textwrap
 from dataclasses import dataclass
 
+from loop_edit_files import EditFile, load_edits
+from loop_export import FORMATS, parse_formats
 from loop_files import UserError
 from loop_inference_variables import LATENT_HELP
 
@@ -23,7 +25,9 @@ class Action:
 
     text: str
     save: bool = False
+    formats: tuple = ()  # files to save beside, of loop_export.FORMATS
     intervene: bool = False
+    edit: EditFile | None = None
     operands: tuple = ()
 
     def combine(self, values):
@@ -113,7 +117,10 @@ KINDS = {  # verb: (what it does, an example)
         "<n> shapes from latents on the straight line from <z0> to <z1>, ends included",
         "submit interp 8 $a ? --save",
     ),
-    "decode": ("the shape of the latent <z>", 'submit decode "|z.txt" --intervene'),
+    "decode": (
+        "the shape of the latent <z>, which the user's function or an edit list may change",
+        'submit decode "|z.txt" --intervene',
+    ),
     "seq-viz": (
         "show a sequence of loops held in a variable; with <start> and <end>, its timesteps from "
         "<start> up to but not including <end>, counted from 0",
@@ -123,13 +130,19 @@ KINDS = {  # verb: (what it does, an example)
 FLAGS = {
     "--save": "write inference-#.obj, -latent.txt and -slices.npz to <save_dir>/inference; # is "
     "the next number, or gt<i>, reco<i>, seqviz (and then -1, -2, ...); nothing is overwritten",
+    "--format": "with --save, write the shape in more formats, as in --format glb,svg: "
+    f"{', '.join(FORMATS)}",
     "--intervene": "pass every loop through loop_inference_intervention_func.py, which is read "
     "again from disk first",
+    "--edit": "change loops by an edit list that the edit window saved, inference-#-edit.json; "
+    "written as <file> or ||<file>",
     "--use_enc_sigma": "sample the latent with the encoder's sigma, instead of taking its mean",
 }
+VALUE_OF = {"--format": "<names>", "--edit": "<file>"}  # of flags that take one
 FLAGS_OF = {
-    verb: ["--save"]
+    verb: ["--save", "--format"]
     + (["--intervene"] if verb in ("sample", "interp", "decode") else [])
+    + (["--edit"] if verb == "decode" else [])
     + (["--use_enc_sigma"] if verb.endswith("reco") else [])
     for verb in KINDS
 }
@@ -140,8 +153,12 @@ OPERANDS = {"sample": "<n>", "interp": "<n> <z0> <z1>", "decode": "<z>"} | {
 
 def usage(verb):
     """The words of `submit <verb>`, as help shows them."""
-    flags = " ".join(f"[{flag}]" for flag in FLAGS_OF[verb])
+    flags = " ".join(f"[{' '.join([flag, *_value_of(flag)])}]" for flag in FLAGS_OF[verb])
     return f"submit {verb} {OPERANDS.get(verb, '<i>')} {flags}"
+
+
+def _value_of(flag):
+    return [VALUE_OF[flag]] if flag in VALUE_OF else []
 
 
 def make_submit_parser(verb):
@@ -167,7 +184,8 @@ def make_submit_parser(verb):
         add("start", metavar="<start>", type=whole_number(0), nargs="?", help="first timestep")
         add("end", metavar="<end>", type=whole_number(1), nargs="?", help="end, not included")
     for flag in FLAGS_OF[verb]:
-        add(flag, action="store_true", help=FLAGS[flag])
+        kind = {"metavar": VALUE_OF[flag]} if flag in VALUE_OF else {"action": "store_true"}
+        add(flag, help=FLAGS[flag], **kind)
     return parser
 
 
@@ -196,13 +214,23 @@ def parse_submit(words, reader, n_items, awaited=()):
         hint = f"did you mean {nearest[0]}?" if nearest else f"it is one of {', '.join(KINDS)}"
         raise UserError(f"submit: no action {verb!r}; {hint}")
     given = make_submit_parser(verb).parse_intermixed_args(words[1:])
-    flags = [flag for flag in FLAGS_OF[verb] if getattr(given, flag[2:])]
-    common = {flag[2:]: True for flag in flags}
+    flags = {flag: getattr(given, flag[2:]) for flag in FLAGS_OF[verb]}
+    common = {flag[2:]: True for flag, value in flags.items() if value is True}
+    if flags["--format"] is not None:
+        if not given.save:
+            raise UserError(f"submit {verb}: --format goes with --save")
+        common["formats"] = tuple(parse_formats(given.format))
+    if flags.get("--edit") is not None:
+        if given.intervene:
+            raise UserError(f"submit {verb}: --edit and --intervene exclude each other")
+        common["edit"] = load_edits(reader.path(given.edit))
 
     def text(*parts):
-        return " ".join(
-            [verb, *(shlex.quote(str(p)) if " " in str(p) else str(p) for p in parts)] + flags
-        )
+        for flag, value in flags.items():
+            if value:
+                parts += (flag,) if value is True else (flag, value)
+        words = map(str, (verb, *parts))
+        return " ".join(shlex.quote(word) if " " in word else word for word in words)
 
     if verb in ("gt", "auto-reco", "tf-reco"):
         if given.index >= n_items():

@@ -13,6 +13,10 @@ any object with these methods:
 `closest_matches(sequences) -> (n, 2) float or None`
     For each sequence of a (n, timesteps, features) array, index and mean squared difference of the
     nearest training item; None without a dataset.
+`edit(title, latent, edit_file, read_latent, read_loops) -> latent, sequence, message`
+    Let the user edit a shape in a window; `UserError` where no window can be opened.
+`loops_of(sequence) -> list of (k, 2) loops`
+`encode_mesh(path, fit) -> loop_own_mesh.EncodedMesh`
 """
 
 import inspect
@@ -33,6 +37,7 @@ from loop_inference_actions import (
     submit_help,
     whole_number,
 )
+from loop_inference_edit_commands import EditCommands
 from loop_inference_queue import ActionQueue
 from loop_inference_terminal import TerminalCmd, last_word, matching_files, one_line, starting
 from loop_inference_variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
@@ -59,7 +64,7 @@ class Outcome:
     error: Exception | None = None
 
 
-class InferenceREPL(TerminalCmd):
+class InferenceREPL(EditCommands, TerminalCmd):
     """The command interpreter.
 
     Parameters
@@ -206,14 +211,19 @@ class InferenceREPL(TerminalCmd):
         words = _words(line)
         if len(words) != 2:
             raise UserError("assign takes a name and a latent: assign a ?")
-        name, word = words[0].removeprefix("$"), words[1]
+        name, word = self.new_name(words[0]), words[1]
+        value = self.queue.draw(self.reader.operand(word, self.reader.check_either))
+        self.variables[name] = value
+        self.say(f"{name}: {_shape(value)}")
+
+    def new_name(self, word):
+        """The name of a variable that the user may set; UserError for any other word."""
+        name = word.removeprefix("$")
         if not (name.isascii() and name.isidentifier()):
             raise UserError(f"{name!r} is no name; use letters, digits and _")
         if name in RUN_VARIABLES:
             raise UserError(f"{name} is set by runs; choose another name")
-        value = self.queue.draw(self.reader.operand(word, self.reader.check_either))
-        self.variables[name] = value
-        self.say(f"{name}: {_shape(value)}")
+        return name
 
     def do_variables(self, line):
         """variables      list the variables, with their shapes and first numbers
@@ -268,6 +278,11 @@ class InferenceREPL(TerminalCmd):
         if _words(line):
             raise UserError("quit takes no words")
         return True
+
+    @staticmethod
+    def words(line):
+        """The words of a command line; quotes and backslashes as in a shell."""
+        return _words(line)
 
     # ------------------------------------------------------------------------ help and completion
 
@@ -330,6 +345,8 @@ queue [pop | clear]  list the queue, remove its first action, or all
 assign <name> <z>    keep a latent under a name
 variables            list the variables
 print <name> [file]  show a variable, or write it to a file
+edit <z>             change loops of a shape with the mouse, in a window
+encode <name> <mesh> the latent of a mesh of your own
 seed <n>             make what follows repeatable
 help [command]       this list, or more about a command
 quit                 leave (or Ctrl-D)

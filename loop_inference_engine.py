@@ -15,9 +15,12 @@ import torch
 
 from loop_checkpoints import checkpoint_label, load_state
 from loop_dataset import Batch, DatasetInfo, load_datasets
+from loop_edit_files import check_edits, save_edits
+from loop_editing import LoopEditor
 from loop_files import UserError
 from loop_inference_actions import GroundTruth, Reconstruction, SequenceView
 from loop_inference_config_and_repl import Outcome
+from loop_inference_editing import EditingEngine
 from loop_inference_intervention_loading import Intervention, noting_edits
 from loop_inference_outputs import free_stem, save_shape
 from loop_models import LoopSeqEncoderDecoderModel, pick_device
@@ -27,7 +30,7 @@ from loop_scene import Scene
 INTERVENTION_FILE = Path(__file__).with_name("loop_inference_intervention_func.py")
 
 
-class InferenceEngine:
+class InferenceEngine(EditingEngine):
     """Performs the actions of the REPL with a trained model.
 
     Parameters
@@ -36,6 +39,8 @@ class InferenceEngine:
     workers : loop_inference_workers.SurfaceWorkers
     show : function (title, loop_scene.Scene) that shows a shape to the user, or None
     report : function that gets lines of progress
+    edit_window : function (loop_edit_session.EditSession, title) that lets the user edit a shape,
+        or None
 
     Raises
     ------
@@ -43,11 +48,12 @@ class InferenceEngine:
         When the checkpoint or a dataset that it needs is missing or unfit.
     """
 
-    def __init__(self, options, workers, show=None, report=print):
+    def __init__(self, options, workers, show=None, report=print, edit_window=None):
         self.options = options
         self.report = report
         self.workers = workers
         self.show = show
+        self.edit_window = edit_window
         self.intervention = Intervention(INTERVENTION_FILE)
         self._datasets = None  # (train, test), once loaded
         epoch = -1 if options.load_epoch is None else options.load_epoch
@@ -159,7 +165,9 @@ class InferenceEngine:
             elif isinstance(task.action, Reconstruction) and task.action.teacher_forced:
                 shape.sequence = self._teacher_forced(task.action.index, shape.z)
             elif task.action.intervene:
-                self._decode_edited(shape, task.seed)
+                self._decode_with_function(shape, task.seed)
+            elif task.action.edit is not None:
+                self._decode_with_edits(shape, task.action.edit)
             else:
                 to_decode.append(shape)
         if to_decode:
@@ -185,7 +193,7 @@ class InferenceEngine:
         batch = self._items().batch([index])
         return Batch(*(part if part is None else part.to(self.model.device) for part in batch))
 
-    def _decode_edited(self, shape, seed):
+    def _decode_with_function(self, shape, seed):
         """Decode a shape through the user's function."""
         _seed_everything(seed)
         function = self.intervention.function
@@ -194,6 +202,15 @@ class InferenceEngine:
             shape.untouched = self.model.decode(shape.z)[0]
         with self.intervention.explaining_errors():
             shape.sequence = self.model.decode(shape.z, function)[0]
+
+    def _decode_with_edits(self, shape, edit_file):
+        """Decode a shape under an edit list."""
+        check_edits(edit_file, self.info)
+        editor = LoopEditor(self.model, shape.z, edit_file.edits)
+        shape.sequence = editor.shape.sequence
+        if self.show:
+            shape.untouched = editor.untouched.sequence
+            shape.edited = set(editor.shape.timesteps[editor.shape.edited].tolist())
 
     def _teacher_forced(self, index, latent):
         """The decoder's sequence (T, F) for an item of which it is told each loop in turn."""
@@ -252,7 +269,13 @@ class InferenceEngine:
             raise UserError(f"no mesh: {error}") from error
         if action.save:
             stem = free_stem(Path(self.options.save_dir) / "inference", _label(action))
-            path = save_shape(stem, self.info.planes, shape.loops_by_plane, mesh, shape.z)
+            if action.edit is not None:
+                representation, edits = self.info.representation, action.edit.edits
+                path = stem.with_name(stem.name + "-edit.json")
+                save_edits(path, representation, shape.z, edits)
+            path = save_shape(
+                stem, self.info.planes, shape.loops_by_plane, mesh, shape.z, action.formats
+            )
             message += f", saved {path}"
         if self.show:
             self.show(action.text, self._scene(shape, mesh))

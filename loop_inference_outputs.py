@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 
+from loop_export import export_shape
 from loop_files import write_aside
 from loop_representations import save_slices
 
@@ -37,7 +38,7 @@ def free_stem(folder, label=None):
             return folder / name
 
 
-def save_shape(stem, planes, loops_by_plane, mesh, z=None):
+def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=()):
     """Write the files of a shape.
 
     Parameters
@@ -47,6 +48,7 @@ def save_shape(stem, planes, loops_by_plane, mesh, z=None):
     loops_by_plane : list of P lists of (k, 2) float loops
     mesh : vertices (n, 3) float, faces (m, 3) int
     z : (L,) float or None
+    formats : names of loop_export.FORMATS, to write as well
 
     Returns
     -------
@@ -64,5 +66,6 @@ def save_shape(stem, planes, loops_by_plane, mesh, z=None):
     if z is not None:
         with write_aside(latent) as temporary:
             np.savetxt(temporary, z)
+    export_shape(stem, planes, loops_by_plane, mesh, formats)
     save_mesh(obj, *mesh)
     return obj

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from loop_edit_files import load_edits
 from loop_files import UserError, read_text
 
 LATENT_HELP = """\
 A latent is written as one of
   ?         random: standard normal numbers, drawn when the action runs
   $name     a variable ("help assign", "help variables")
-  |file     a text file of numbers, relative to the working directory
+  |file     a text file of numbers, or an edit file (.json: the latent in it), relative to the
+            working directory
   ||file    the same, relative to --save_dir
 Quote a file name that has spaces: "|my latent.txt"."""
 
@@ -128,6 +130,8 @@ class ValueReader:
 
     def read_file(self, path):
         """The numbers in a text file: (n,) for one row or column, else (rows, columns)."""
+        if path.suffix == ".json":
+            return load_edits(path).latent
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected numbers as text there")
         text = read_text(path, what="a text file of numbers")

@@ -43,7 +43,7 @@ class SurfaceWorkers:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self._pool = ProcessPoolExecutor(
-                self.n_workers, multiprocessing.get_context("spawn"), _end_with_parent
+                self.n_workers, multiprocessing.get_context("spawn"), end_with_parent
             )
             for _ in range(self.n_workers):
                 self._pool.submit(_warm_up)
@@ -101,7 +101,7 @@ def _warm_up():
     reconstruct_mesh(make_planes("y", 2, 0.0, 1.0), [[square], [square]], resolution=8)
 
 
-def _end_with_parent():
+def end_with_parent():
     """Let a worker end when its parent is killed; it would wait for work for ever."""
 
     def watch():

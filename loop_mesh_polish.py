@@ -11,7 +11,9 @@ CARRYING_STEPS = 6  # of the moves from the planes to what lies between them
 RELAXING_STEPS = 4  # of all others
 TAKEN_BACK = 0.85  # of the thickening; the rest keeps the thinnest sheets from turning inside out
 SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices that lie as close as this
+MEETINGS = 10
 IN_CAP = -2  # in place of a vertex's plane
+EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
 SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this get a vertex of their own
 
 
@@ -30,20 +32,24 @@ def polish(vertices, faces, plane, excess, loops):
     -------
     (n, 3) float, all distinct
     """
-    polished = vertices
-    if excess.any():
-        # The field was widened in the plane: a slanting surface rises less than it moves sideways.
-        normals = vertex_normals(vertices, faces)
-        back = TAKEN_BACK * excess * np.hypot(normals[:, 0], normals[:, 1])
-        polished = vertices - back[:, None] * normals
-        polished[plane != -1, 2] = vertices[plane != -1, 2]
+    normals, _ = _vertex_normals(vertices, faces)
+    # The field was widened in the plane: a slanting surface rises less than it moves sideways.
+    back = (excess * np.hypot(normals[:, 0], normals[:, 1]))[:, None] * normals
+    back[plane != -1, 2] = 0
+    polished = vertices - TAKEN_BACK * back
     laid = _lay_onto_loops(polished, faces, plane, loops)
-    polished = polished + _carry_on(laid - polished, vertices, faces, plane != -1)
+    polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
+    polished[plane >= 0] = laid[plane >= 0]
     polished = _relax(polished, faces, fixed=plane >= 0, level=plane == IN_CAP)
-    # Loops may touch or cross, and then vertices meet; those go back to where they were.
-    while len(meeting := _meeting(polished)):
+    polished[:, 2] = polished[:, 2].clip(vertices[:, 2].min(), vertices[:, 2].max())
+    # Loops may touch or cross, and then vertices meet; those go back to where they were, and then
+    # those that they meet there.
+    for _ in range(MEETINGS):
+        meeting = _meeting(polished)
+        if not len(meeting):
+            return polished if enclosed_volume(polished, faces) > 0 else vertices
         polished[meeting] = vertices[meeting]
-    return polished if enclosed_volume(polished, faces) > 0 else vertices
+    return vertices
 
 
 def enclosed_volume(vertices, faces):
@@ -70,22 +76,25 @@ def _meeting(vertices):
 _HASH = np.array([6364136223846793005, 3935559000370003845, 2862933555777941757])
 
 
-def vertex_normals(vertices, faces):
-    """Unit normals (n, 3), the mean of the faces' normals weighted by area."""
+def _vertex_normals(vertices, faces):
+    """Unit normals (n, 3), the mean of the faces' normals weighted by area, and flatness (n,).
+
+    The flatness is 1 where all faces around a vertex look the same way, less on edges and corners.
+    """
     corners = vertices[faces]
     face_normals = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [
-            np.bincount(faces.ravel(), np.repeat(component, 3), len(vertices))
-            for component in face_normals.T
-        ],
-        axis=1,
-    )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    areas = np.linalg.norm(face_normals, axis=1)
+    sums = [
+        np.bincount(faces.ravel(), np.repeat(values, 3), len(vertices))
+        for values in (*face_normals.T, areas)
+    ]
+    normals = np.stack(sums[:3], axis=1)
+    lengths = np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
+    return normals / lengths[:, None], lengths / np.maximum(sums[3], 1e-12)
 
 
 def _relax(vertices, faces, fixed, level):
-    """Move vertices along the surface towards the middle of their neighbours.
+    """Move vertices along the surface towards the middle of their neighbours, but not off edges.
 
     Parameters
     ----------
@@ -101,27 +110,30 @@ def _relax(vertices, faces, fixed, level):
     start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
     neighbours = csr_array((np.ones(len(start)), (start, end)), shape=(len(vertices),) * 2)
     share = 1 / np.maximum(neighbours.sum(axis=1), 1)
-    normals = vertex_normals(vertices, faces)
+    normals, flatness = _vertex_normals(vertices, faces)
     normals[level] = (0, 0, 1)
+    rate = 0.5 * np.clip((flatness - EDGE) / (1 - EDGE), 0, 1)
+    rate[fixed], rate[level] = 0, 1
+    rate = rate[:, None]
     for _ in range(RELAXING_STEPS):
         step = (neighbours @ vertices) * share[:, None] - vertices
         step -= np.einsum("ni,ni->n", step, normals)[:, None] * normals
-        step[fixed] = 0
-        vertices = vertices + 0.5 * step
+        vertices = vertices + rate * step
     return vertices
 
 
-def _carry_on(moves, vertices, faces, known):
+def _carry_on(moves, vertices, normals, faces, known):
     """Let the moves of the vertices on the planes carry on between the planes.
 
     A sharp corner that grid cells cut off is restored on the planes by moving a vertex onto it;
     without its neighbours above and below, the edge through those corners would be scalloped. Each
-    vertex between the planes takes the mean of its neighbours' moves, steep edges counting most.
+    vertex between the planes takes the mean of the moves of its neighbours above and below, those
+    straight up or down the surface counting most.
 
     Parameters
     ----------
     moves : (n, 3) float, of the vertices where `known`
-    vertices : (n, 3) float
+    vertices, normals : (n, 3) float
     faces : (m, 3) int, of a closed oriented mesh
     known : (n,) bool
 
@@ -130,10 +142,13 @@ def _carry_on(moves, vertices, faces, known):
     (n, 3) float
     """
     start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
-    edges = vertices[end] - vertices[start]
-    steepness = edges[:, 2] ** 2 / np.maximum(np.einsum("ei,ei->e", edges, edges), 1e-12)
-    weights = csr_array((steepness**4 + 1e-3, (start, end)), shape=(len(vertices),) * 2)
-    share = (~known / np.maximum(weights.sum(axis=1), 1e-12))[:, None]
+    kept = ~known[start] & (vertices[start, 2] != vertices[end, 2])
+    start, end = start[kept], end[kept]
+    edges = vertices[end, :2] - vertices[start, :2]
+    normal = normals[start, :2]
+    sideways = edges[:, 0] * normal[:, 1] - edges[:, 1] * normal[:, 0]
+    weights = csr_array((1 / (0.1 + sideways**2) ** 2, (start, end)), shape=(len(vertices),) * 2)
+    share = 1 / np.maximum(weights.sum(axis=1), 1e-12)[:, None]
     moves = np.where(known[:, None], moves, 0.0)
     between = moves
     for _ in range(CARRYING_STEPS):

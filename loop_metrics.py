@@ -22,10 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-# Queries of a leaf: more make fewer, longer lists of candidates. Time is flat around this value.
-QUERIES_PER_LEAF = 256
-# Leaves that are compared at once: what a chunk needs stays in a core's cache.
-LEAVES_PER_CHUNK = 64
+# Points of a box: more make fewer, longer lists of candidates. Time is flat around this value.
+POINTS_PER_BOX = 512
+# Boxes that are compared at once: what they need stays in a core's cache.
+BOXES_PER_CHUNK = 16
 
 # Burda et al., Importance Weighted Autoencoders (ICLR 2016), section 4.1.2.
 ACTIVE_VARIANCE = 0.01
@@ -64,11 +64,10 @@ def chamfer_distances(first, second=None, progress=None):
 def _directed_distances(queries, targets, progress):
     """Mean squared distance of each query cloud's points to each target cloud, (N, M).
 
-    Comparing all points with all points takes ten times as long, and so does a k-d tree asked
-    point by point. Instead the points of all query clouds together are put into small boxes, once.
-    For a target cloud and a box with centre c and radius r, the nearest target of any point in the
-    box is no further from c than d(c, targets) + 2 r. Those few are compared with all points of
-    the box, by a small matrix product.
+    Comparing all points with all points takes more than ten times as long, a k-d tree asked point
+    by point five times. Instead the points of all query clouds together are put into small boxes,
+    once. For each target cloud and box, only few targets can be nearest to a point in the box;
+    those are compared with all of its points, by a small matrix product.
     """
     boxes = _Boxes(queries.reshape(-1, 3))
     # float32 rounding of a squared distance, generously.
@@ -82,10 +81,12 @@ def _directed_distances(queries, targets, progress):
             progress(len(queries))
 
     # Each step is too small for PyTorch to share among cores, so the targets are shared instead.
-    n_threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
-    with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    n_threads = torch.get_num_threads()
+    n_workers = n_threads if queries.device.type == "cpu" else 1
+    with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for _ in pool.map(fill, range(len(targets))):
             pass
+    torch.set_num_threads(n_threads)  # of some libraries the setting is not the thread's own
     return distances
 
 
@@ -94,7 +95,7 @@ class _Boxes:
 
     def __init__(self, points):
         self.n_points = len(points)
-        n_boxes = 2 ** max(0, round(math.log2(len(points) / QUERIES_PER_LEAF)))
+        n_boxes = 2 ** max(0, round(math.log2(len(points) / POINTS_PER_BOX)))
         missing = -len(points) % n_boxes
         points = torch.cat([points, points[:1].expand(missing, 3)])
         order = torch.arange(len(points), device=points.device)[None]  # (boxes, points a box)
@@ -117,7 +118,7 @@ class _Boxes:
         candidates, counts, starts = self._candidates(targets, slack)
         nearest = torch.empty_like(self.squares)
         # Boxes with about equally many candidates go together, so that little is filled up.
-        for chunk in counts.argsort().split(LEAVES_PER_CHUNK):
+        for chunk in counts.argsort().split(BOXES_PER_CHUNK):
             last = counts[chunk, None] - 1
             steps = torch.arange(int(last[-1]) + 1, device=last.device)
             # Lists that are shorter than the chunk's longest repeat their last candidate.
@@ -134,25 +135,26 @@ class _Boxes:
     def _candidates(self, targets, slack):
         """The targets that may be nearest to a point of each box.
 
+        Let c be the centre of a box, r its radius and y0 the target nearest to c. Another target y
+        is nearer than y0 to a point x = c + e of the box only if
+        |c - y|^2 - |c - y0|^2 <= 2 e (y - y0) <= 2 r |y - y0|.
+
         Returns
         -------
         candidates : indices of targets, box after box
         counts, starts : (boxes,) how many a box has, and where they begin
         """
-        lists, counts = [], []
         squares = targets.square().sum(dim=-1)
-        chunks = zip(
-            self.centres.split(2 * LEAVES_PER_CHUNK),
-            self.radii.split(2 * LEAVES_PER_CHUNK),
-            strict=True,
-        )
-        for centres, radii in chunks:
+        apart = torch.addmm(squares[:, None] + squares, targets, targets.T, alpha=-2)
+        apart = apart.add_(slack).clamp_(min=0).sqrt_()  # (m, m) |y - y0|, rounded up
+        lists, counts = [], []
+        chunks = (part.split(4 * BOXES_PER_CHUNK) for part in (self.centres, self.radii))
+        for centres, radii in zip(*chunks, strict=True):
             # |c - y|^2 without |c|^2, which is the same for all y
             distances = torch.addmm(squares, centres, targets.T, alpha=-2)  # (boxes, m)
-            own = centres.square().sum(dim=-1)
-            nearest = (distances.amin(dim=1) + own + slack).clamp_(min=0).sqrt()
-            limits = (nearest + 2 * radii).square() + slack - own
-            box, target = (distances <= limits[:, None]).nonzero(as_tuple=True)
+            least, nearest = distances.min(dim=1)
+            limits = torch.addcmul((least + slack)[:, None], apart[nearest], 2 * radii[:, None])
+            box, target = (distances <= limits).nonzero(as_tuple=True)
             lists.append(target)
             counts.append(torch.bincount(box, minlength=len(centres)))
         counts = torch.cat(counts)

@@ -7,15 +7,13 @@ Run as a script, it slices the meshes of a dataset folder into its cache and doe
 Tensors are time-first: T timesteps, B shapes, F features, L latent size.
 """
 
-import sys
 from pathlib import Path
 
 from loop_files import UserError, run_script
-from loop_models_options import parse_options, require
+from loop_models_options import answer_before_imports, parse_options, require
 
-if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
-    # Importing torch takes seconds, which nobody who asks for help should wait.
-    parse_options(description=__doc__)
+if __name__ == "__main__":
+    answer_before_imports(__doc__)
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from loop_dataset import (  # noqa: F401  (LoopSeqDataset: users import it from 
     Batch,
     DatasetInfo,
     LoopSeqDataset,
-    load_datasets,
+    load_caches,
 )
 from loop_decoding import decode_batch, decode_with_intervention
 from loop_networks import build_decoder, build_encoder
@@ -113,8 +111,11 @@ class LoopSeqEncoderDecoderModel:
             return sample_latents(mu, log_sigma_squared) if use_sigma else mu
 
     def teacher_forced(self, batch, latents):
-        """Decoder outputs (T, B, F) given the true timesteps before each; flags are logits."""
-        return self.decoder(batch.inputs[:-1], latents)
+        """Decoder outputs (T, B, F) given the true timesteps before each; flags are logits.
+
+        Where the output would be padding it has no meaning.
+        """
+        return self.decoder(batch.inputs[:-1], latents, batch.padding[1:], skips_padding=True)
 
     def losses(self, batch, noise=None, weights=None, n_present=None):
         """Reconstruction loss and KL divergence of a batch.
@@ -311,9 +312,11 @@ def pick_device(options, report=print):
 def main():
     options = parse_options(description=__doc__)
     require(options, "dataroot")
-    train, test = load_datasets(options)
-    sizes = f"{len(train)} training" + (f" and {len(test)} test" if test else "")
-    print(f"{options.dataroot}: {sizes} shapes of at most {train.n_timesteps} timesteps")
+    caches = load_caches(options)
+    kinds = {"train": "training", "test": "test"}
+    sizes = [f"{len(cache.sequences)} {kinds[split]}" for split, cache in caches.items()]
+    longest = max(cache.sequences.shape[1] for cache in caches.values())
+    print(f"{options.dataroot}: {' and '.join(sizes)} shapes of at most {longest} timesteps")
 
 
 if __name__ == "__main__":

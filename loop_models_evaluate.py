@@ -8,15 +8,13 @@ same `--seed` (0 by default) gives the same numbers on the same machine.
 """
 
 import json
-import sys
 from pathlib import Path
 
 from loop_files import UserError, run_script, write_text
-from loop_models_options import parse_options, require
+from loop_models_options import answer_before_imports, parse_options, require
 
-if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
-    # Importing torch takes seconds, which nobody who asks for help should wait.
-    parse_options(description=__doc__)
+if __name__ == "__main__":
+    answer_before_imports(__doc__, beside_optfile=("n_samples",))
 
 import numpy as np
 import torch

@@ -34,7 +34,8 @@ def main():
     from loop_inference_engine import InferenceEngine
 
     no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
-    engine = InferenceEngine(options, workers, None if no_polyscope else window_opener())
+    show, edit_window = (None, None) if no_polyscope else window_openers()
+    engine = InferenceEngine(options, workers, show, edit_window=edit_window)
     settings = LoopInferenceSettings(
         save_dir=Path(options.save_dir),
         latent_size=options.latent_size,
@@ -46,12 +47,18 @@ def main():
     return repl.session(f'{engine.description}\n"help" lists the commands.')
 
 
-def window_opener():
-    """A function (title, scene) that shows a shape in a window; None where no window can open."""
+def window_openers():
+    """What shows shapes in windows, or (None, None) where no window can open.
+
+    Returns
+    -------
+    show : function (title, scene)
+    edit_window : function (session, title), as `loop_edit_window.edit_in_window`
+    """
     from loop_viewer import has_display, show_shape, viewer_available
 
     if not (viewer_available() and has_display()):
-        return None
+        return None, None
 
     def show(title, scene):
         try:
@@ -60,7 +67,12 @@ def window_opener():
             # The shape itself is well, and saved if it was to be.
             print(f"no window: {error}", file=sys.stderr)
 
-    return show
+    def edit_window(session, title):
+        from loop_edit_window import edit_in_window
+
+        return edit_in_window(session, title)
+
+    return show, edit_window
 
 
 if __name__ == "__main__":

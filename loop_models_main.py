@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 
 from loop_files import UserError, run_script, write_text
-from loop_models_options import format_options, parse_options, require
+from loop_models_options import answer_before_imports, format_options, parse_options, require
 
-if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv[1:]):
-    # Importing torch takes seconds, which nobody who asks for help should wait.
-    parse_options(description=__doc__)
+if __name__ == "__main__":
+    answer_before_imports(__doc__)
 
 import torch
 import torch.distributed as dist

@@ -55,6 +55,18 @@ def parse_options(argv=None, description=None, beside_optfile=()):
     return options
 
 
+def answer_before_imports(description, beside_optfile=()):
+    """Show a script's help, or refuse its options, before it imports what takes seconds.
+
+    Takes the arguments of `parse_options` that the script passes on; returns if all is well.
+    """
+    try:
+        parse_options(description=description, beside_optfile=beside_optfile)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 # A comment, a word with its quotes, or what is neither: a quote that is not closed. (shlex takes
 # any # for a comment, also one inside a file name.)
 _TOKENS = re.compile(

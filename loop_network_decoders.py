@@ -22,6 +22,7 @@ from loop_network_layers import (
     FullyConnected,
     PositionalEmbedding,
     linear_rows,
+    pays_to_pack,
 )
 
 
@@ -151,7 +152,7 @@ class TransformerDecoder(nn.Module):
         if arch_version == 2:
             self.fc_latent_to_binary_flags = latent_net(max_length)
 
-    def forward(self, inputs, z, padding=None):
+    def forward(self, inputs, z, padding=None, skips_padding=False):
         """Teacher-forced outputs of a whole sequence.
 
         Parameters
@@ -162,6 +163,9 @@ class TransformerDecoder(nn.Module):
         padding : (T, B) bool, optional
             True where an input step is padding. Padding comes last, so it changes nothing but the
             outputs at padding steps: leave it out unless those matter.
+        skips_padding : bool
+            Outputs at padding steps, which must come last, do not matter: no work is done for them
+            where that is faster.
 
         Returns
         -------
@@ -169,12 +173,21 @@ class TransformerDecoder(nn.Module):
             The timestep that follows each input step, its flag as a logit.
         """
         x = self._tokens(inputs.transpose(0, 1), self._starts(z), z)
+        layers = self.transformer_decoder.layers
         mask = None
         if padding is not None:
-            seen = F.pad(~padding.t(), (self.n_tokens_before, 0), value=True)[:, None, None]
-            mask = seen & seen.new_ones(x.shape[1], x.shape[1]).tril()  # (B, 1, tokens, tokens)
-        for layer in self.transformer_decoder.layers:
-            x = layer(x, mask, causal=mask is None)
+            seen = F.pad(~padding.t(), (self.n_tokens_before, 0), value=True)  # (B, tokens)
+        if padding is not None and skips_padding and pays_to_pack(x):
+            packed, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
+            for layer in layers:
+                packed = layer.packed(packed, lengths, causal=True)
+            x = packed.new_zeros(x.shape).masked_scatter(seen[..., None], packed)
+        else:
+            if padding is not None and not skips_padding:
+                seen = seen[:, None, None]
+                mask = seen & seen.new_ones(x.shape[1], x.shape[1]).tril()  # (B, 1, tokens, tokens)
+            for layer in layers:
+                x = layer(x, mask, causal=mask is None)
         outputs = self.linear_dec_to_out(x[:, self.n_tokens_before :]).transpose(0, 1)
         if self.arch_version == 2:
             shift = self.fc_latent_to_binary_flags(z).t()[: len(inputs), :, None]  # (T, B, 1)
@@ -272,7 +285,7 @@ class LstmDecoder(nn.Module):
         self.lstm = nn.LSTM(n_features + latent_size, hidden_size, n_layers)
         self.fc = nn.Linear(hidden_size, n_features)
 
-    def forward(self, inputs, z, padding=None):
+    def forward(self, inputs, z, padding=None, skips_padding=False):
         """As `TransformerDecoder.forward`; padding comes last and plays no part at all."""
         x = torch.cat([inputs, z.expand(len(inputs), -1, -1)], dim=-1)
         outputs, _ = self.lstm(x, self._first_hidden(z))

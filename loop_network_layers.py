@@ -99,6 +99,19 @@ def linear_rows(x, weight, bias):
     return torch.addmm(bias[:, None], weight, x.t()).t().contiguous()
 
 
+def pays_to_pack(x):
+    """Whether to leave padding out (`TransformerLayer.packed`) rather than to work on it too.
+
+    On a CPU every row costs. On a GPU, and where code is compiled, fixed shapes are worth more.
+    """
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _firsts(lengths):
+    """Rows at which sequences of these lengths start that follow each other."""
+    return [sum(lengths[:i]) for i in range(len(lengths))]
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`."""
 
@@ -132,6 +145,27 @@ class SelfAttention(nn.Module):
             q, kv[0], kv[1], attn_mask=mask, dropout_p=dropout, is_causal=causal
         )
         return self.out_proj(y.transpose(1, 2).flatten(2))  # (B, T, C)
+
+    def packed(self, x, lengths, causal=False, first_only=False):
+        """Attend within each of the sequences `x` (n, C); see `TransformerLayer.packed`."""
+        C = x.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if first_only:
+            q = F.linear(x[_firsts(lengths)], weight[:C], bias[:C]).split(1)
+            kv = F.linear(x, weight[C:], bias[C:]).split(lengths)
+        else:
+            parts = F.linear(x, weight, bias).split(lengths)
+            q, kv = zip(*(part.split([C, 2 * C], dim=-1) for part in parts), strict=True)
+        dropout = self.dropout if self.training else 0.0
+        outputs = []
+        for q_part, kv_part in zip(q, kv, strict=True):
+            q_part = q_part.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)  # (H, T, D)
+            k, v = kv_part.unflatten(-1, (2, self.n_heads, -1)).permute(1, 2, 0, 3)
+            y = F.scaled_dot_product_attention(
+                q_part[None], k[None], v[None], dropout_p=dropout, is_causal=causal
+            )
+            outputs.append(y[0].transpose(0, 1).flatten(1))  # (T, C)
+        return self.out_proj(torch.cat(outputs))
 
     def fold(self):
         """Weights and biases of the two maps that one head amounts to when nothing is trained.
@@ -192,7 +226,21 @@ class TransformerLayer(nn.Module):
             Receives the keys and values of the steps, or the steps, for `step` to go on from.
         """
         attended = self.self_attn(x, mask, causal, first_only, memory)
-        x = x[:, :1] if first_only else x
+        return self._after_attention(x[:, :1] if first_only else x, attended)
+
+    def packed(self, x, lengths, causal=False, first_only=False):
+        """As `forward`, of sequences that follow each other without padding.
+
+        Parameters
+        ----------
+        x : (n, C) float
+        lengths : list of int, steps of each sequence, n in all
+        causal, first_only : as in `forward`; with `first_only` the result is (len(lengths), C)
+        """
+        attended = self.self_attn.packed(x, lengths, causal, first_only)
+        return self._after_attention(x[_firsts(lengths)] if first_only else x, attended)
+
+    def _after_attention(self, x, attended):
         x = self.norm1(x + self.dropout(attended))
         forwarded = self.linear2(self.dropout(F.relu(self.linear1(x))))
         return self.norm2(x + self.dropout(forwarded))

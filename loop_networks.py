@@ -17,6 +17,7 @@ from loop_network_layers import (
     FullyConnected,
     PositionalEmbedding,
     TransformerStack,
+    pays_to_pack,
 )
 
 ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
@@ -164,12 +165,19 @@ class TransformerEncoder(nn.Module):
         mu, log_sigma_squared : (B, L) float
         """
         x = F.pad(sequence.transpose(0, 1), (0, 0, 1, 0))  # (B, 1 + T, F)
-        seen = F.pad(~padding.t(), (1, 0), value=True)[:, None, None]  # (B, 1, 1, 1 + T)
+        seen = F.pad(~padding.t(), (1, 0), value=True)  # (B, 1 + T)
         x = self.positional_embedding(self.linear_in_to_enc(x))
         *layers, last = self.transformer_encoder.layers
-        for layer in layers:
-            x = layer(x, seen)
-        x = last(x, seen, first_only=True)[:, 0]  # (B, C)
+        if pays_to_pack(x):
+            x, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
+            for layer in layers:
+                x = layer.packed(x, lengths)
+            x = last.packed(x, lengths, first_only=True)  # (B, C)
+        else:
+            seen = seen[:, None, None]
+            for layer in layers:
+                x = layer(x, seen)
+            x = last(x, seen, first_only=True)[:, 0]
         return self.fc_enc_out_to_mu(x), self.fc_enc_out_to_sigma(x)
 
 

@@ -5,27 +5,33 @@ distances to the loops are blended from plane to plane, loop by loop (`loop_corr
 `loop_fields`), on a grid that has a layer exactly at every plane; marching cubes [1] gives a
 closed mesh whose vertices are then laid onto the loops (`loop_mesh_polish`).
 
-Where the loops reach the first or last plane the mesh ends there in a flat cap; where they end
-before an empty plane it ends half-way.
+Where the loops reach the first or last plane the mesh ends there in a flat cap. Where they end
+before an empty plane, or a part of the shape ends between two planes, it goes on to where the
+loops before let expect its end, and half-way to the next plane when they do not tell.
 
 [1] Lorensen and Cline: Marching Cubes. SIGGRAPH 1987
 """
+
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 import loop_files
 import loop_geometry
-from loop_correspondence import collect_loops, group_loops
+from loop_correspondence import group_loops
 from loop_fields import MARGIN, THINNEST, LoopFields, empty_field
 from loop_mesh_polish import IN_CAP, polish
+from loop_nesting import collect_loops
 
 DEFAULT_RESOLUTION = 96
 PREVIEW_RESOLUTION = 28
 
+MESH_FORMATS = (".obj", ".ply", ".stl", ".glb")
+
 LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones cannot be seen
 LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers a slab
-MOST_LAYERS_OF_TUBES = 12  # where tubes slant so much that their sections would fall apart
+MOST_LAYERS_WHERE_STEEP = 12  # where thin parts move sideways and must not fall apart
 NEAREST_TO_NODE = 0.02  # cells: how close a vertex may come to a grid node, so that none coincide
 
 
@@ -46,8 +52,13 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
     Raises
     ------
     ValueError
-        When no loop encloses an area, or a loop has points that are not finite.
+        When no loop encloses an area, a loop has points that are not finite, or the planes are
+        fewer than two or not in order along their normal.
     """
+    heights = loop_geometry.plane_heights(planes)
+    steps = np.diff(heights)
+    if not len(steps) or not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError("a surface needs two or more planes in order along their normal")
     points = [np.asarray(loop, dtype=np.float64) for loops in loops_by_plane for loop in loops]
     plane_of_loop = [k for k, loops in enumerate(loops_by_plane) for _ in loops]
     if not points or not sum(map(len, points)):
@@ -64,8 +75,7 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
     # row). The odd half keeps loops off the nodes where they follow the box's sides.
     origin = low - (MARGIN + 0.5) * cell
     shape = tuple(np.ceil((high - low) / cell).astype(int)[::-1] + 2 * MARGIN + 2)
-    heights = loop_geometry.plane_heights(planes)
-    heights, rising = np.abs(heights - heights[0]) / cell, heights[-1] >= heights[0]
+    heights, rising = np.abs(heights - heights[0]) / cell, heights[-1] > heights[0]
     loops = collect_loops([(loop - origin) / cell for loop in points], plane_of_loop, LEAST_AREA)
     if not len(loops):
         raise ValueError("the loops enclose no area")
@@ -111,14 +121,23 @@ def _layers(fields):
 
 def _fractions(fields, k):
     """Heights of the layers between planes k and k + 1, as fractions of the slab."""
-    thickness = fields.heights[k + 1] - fields.heights[k]
+    loops, thickness = fields.loops, fields.heights[k + 1] - fields.heights[k]
     n_layers = np.clip(round(thickness), LEAST_LAYERS, MOST_LAYERS)
+    steep = n_layers
     for group in fields.slabs[k]:
         if group.shift is not None:
+            # A slanting tube: its section moves by a quarter of its length a layer at most.
             distance = np.hypot(*group.shift)
-            sections = [fields.loops.points[i] @ group.shift / distance for i in group.members]
+            sections = [loops.points[i] @ group.shift / distance for i in group.members]
             length = max(min(np.ptp(section) for section in sections), THINNEST)
-            n_layers = max(n_layers, min(np.ceil(2 * distance / length), MOST_LAYERS_OF_TUBES))
+            steep = max(steep, 4 * distance / length)
+        elif not group.solid and len(group.lower) == len(group.upper) == 1:
+            # A slanting thin wall: it moves by half a cell a layer at most.
+            walls = loops.radius[loops.parent[group.members]]
+            if walls.min() < THINNEST:
+                radii = np.sqrt(loops.area[group.members] / np.pi)
+                steep = max(steep, 2 * abs(radii[1] - radii[0]))
+    n_layers = max(n_layers, min(int(np.ceil(steep)), MOST_LAYERS_WHERE_STEEP))
     return np.arange(1, n_layers) / n_layers
 
 
@@ -139,15 +158,20 @@ def _march(field, heights, plane):
     small = np.abs(field) < NEAREST_TO_NODE
     field[small] = np.where(field[small] < 0, -NEAREST_TO_NODE, NEAREST_TO_NODE)
     np.minimum(field, 4 * MARGIN, out=field)
+    # Whatever reaches the border of the grid is cut off there, never left open.
+    for border in (field[:, 0], field[:, -1], field[:, :, 0], field[:, :, -1]):
+        np.maximum(border, 1, out=border)
     outside = np.ones_like(field[:1])
     # "lorensen" decides every face of a cell by its corners alone, so that cells always fit
-    # together; the default method of the library leaves holes in rare cases. "ascent" gives faces
-    # that look inwards in the order of the array's axes, and so outwards in (u, v, height).
+    # together; the default method of the library leaves holes in rare cases. Of two ways to join
+    # corners across a face it takes the one that joins the lower values; with the sign changed
+    # it joins the outside, so that a narrow slanting gap stays open. "descent" gives faces that
+    # look outwards in (u, v, height), the reverse of the array's order.
     vertices, faces, _, _ = marching_cubes(
-        np.concatenate([outside, field, outside]),
+        -np.concatenate([outside, field, outside]),
         0.0,
         method="lorensen",
-        gradient_direction="ascent",
+        gradient_direction="descent",
     )
     layer = vertices[:, 0].astype(np.float64) - 1
     capped = (layer < 0) | (layer > len(heights) - 1)
@@ -160,7 +184,6 @@ def _march(field, heights, plane):
     ).astype(np.float64)
     at = np.stack([layer, vertices[:, 1], vertices[:, 0]])
     excess = map_coordinates(thickening, at, order=1) if thickening.any() else np.zeros(len(layer))
-    excess[capped] = 0
     return vertices, faces, plane_of_vertex, excess
 
 
@@ -178,14 +201,23 @@ def save_mesh(path, vertices, faces):
     UserError
         When the ending is another one or the file cannot be written.
     """
-    import trimesh
-
-    kind = str(path).rpartition(".")[2].lower()
+    kind = Path(path).suffix.lower()
     if kind not in MESH_FORMATS:
-        raise loop_files.UserError(f"{path}: cannot save a mesh as .{kind}; use {MESH_FORMATS}")
+        raise loop_files.UserError(
+            f"{path}: meshes are not saved as {kind or 'files without an ending'}; "
+            f"use {', '.join(MESH_FORMATS)}"
+        )
+    if kind == ".obj":
+        loop_files.write_text(path, _obj_text(np.asarray(vertices), np.asarray(faces)))
+        return
+    import trimesh  # takes half a second, and four times as long to write an .obj
+
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     with loop_files.write_aside(path) as temporary:
-        mesh.export(temporary, file_type=kind)
+        mesh.export(temporary, file_type=kind[1:])
 
 
-MESH_FORMATS = ("obj", "ply", "stl", "glb")
+def _obj_text(vertices, faces):
+    """The lines of an `.obj` file; one format for all of them is what Python does fastest."""
+    points = "v %.8f %.8f %.8f\n" * len(vertices) % tuple(vertices.ravel().tolist())
+    return points + "f %d %d %d\n" * len(faces) % tuple((faces + 1).ravel().tolist())

@@ -13,8 +13,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
 from loop_geometry import lift, plane_heights, project
 
@@ -237,10 +235,14 @@ def split_creases(vertices, faces, degrees=50.0):
     partner_of_head = np.where(along, corner_after[second], second)
     rows = np.concatenate([first, corner_after[first]])
     columns = np.concatenate([partner_of_tail, partner_of_head])
-    links = scipy.sparse.coo_matrix(
+    # Imported here: the prompt, which loads this module too, should not wait for it.
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_matrix(
         (np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(tail), len(tail))
     )
-    _, label = scipy.sparse.csgraph.connected_components(links, directed=False)
+    _, label = connected_components(links, directed=False)
     _, representative = np.unique(label, return_index=True)
     return vertices[tail[representative]], label.reshape(-1, 3)
 

@@ -30,6 +30,11 @@ SAVE_EVERY = 25
 SAVING_SHARE = 0.04
 SAVING_SECONDS = 0.5
 
+# Sequences are kept in blocks of this size, which go back to the system as soon as they are freed
+# (glibc keeps what it was asked for in pieces of less than 32 MiB). Memory that is never written to
+# is never taken.
+BLOCK_BYTES = 2**26
+
 N_SHOWN = 10  # meshes named in each list of the summary
 
 
@@ -61,6 +66,7 @@ class SlicingProgress:
         self.next_index = 0
         self.failures = {}
         self._sequences, self._plane_indices, self._repairs = [], [], []
+        self._block = np.empty((0, 0), dtype=np.float32)  # the rows of it that are free
         self._n_saved = 0
         self._started = time.perf_counter()
         self._seconds_saving = self._last_save = 0.0
@@ -84,10 +90,20 @@ class SlicingProgress:
         if sliced.reason is not None:
             self.failures[self.next_index] = sliced.reason
         else:
-            self._sequences.append(sliced.sequence)
+            self._sequences.append(self._kept(sliced.sequence))
             self._plane_indices.append(sliced.plane_index)
             self._repairs.append(sliced.repairs)
         self.next_index += 1
+
+    def _kept(self, sequence):
+        """A copy of a sequence (T, F) that lies in a block."""
+        if len(self._block) < len(sequence):
+            n_features = sequence.shape[1]
+            n_rows = max(BLOCK_BYTES // (4 * n_features), len(sequence))
+            self._block = np.empty((n_rows, n_features), dtype=np.float32)
+        kept, self._block = np.split(self._block, [len(sequence)])
+        kept[:] = sequence
+        return kept
 
     # ------------------------------------------------------------------------------ saving
 
@@ -189,7 +205,9 @@ class SlicingProgress:
             )
         # Copies, so that the padded arrays of the file can go.
         lengths = cached.lengths
-        self._sequences = [a[:n].copy() for a, n in zip(cached.sequences, lengths, strict=True)]
+        self._sequences = [
+            self._kept(a[:n]) for a, n in zip(cached.sequences, lengths, strict=True)
+        ]
         self._plane_indices = [
             a[:n].copy() for a, n in zip(cached.plane_indices, lengths, strict=True)
         ]

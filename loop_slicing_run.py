@@ -14,7 +14,6 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 
 from loop_files import UserError
@@ -134,6 +133,8 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
     """
     if not paths:
         return
+    import joblib  # takes a sixth of a second, which those who have a cache should not wait
+
     n_jobs = min(num_workers or joblib.cpu_count(), len(paths))
     paths = [str(Path(path).absolute()) for path in paths]
     if n_jobs == 1 and dask_scheduler is None:
@@ -166,6 +167,8 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
 @contextlib.contextmanager
 def _backend(dask_scheduler, n_jobs):
     """The joblib backend that `_in_parallel` uses in the block; yields the Dask client, or None."""
+    import joblib
+
     if dask_scheduler is None:
         with joblib.parallel_config(backend="loky", n_jobs=n_jobs):
             yield None
@@ -206,6 +209,8 @@ def _check_cluster(client, dask_scheduler):
 @contextlib.contextmanager
 def _in_parallel(paths, task):
     """Results of `slice_file` in order, as they are ready; ends what is under way at the end."""
+    import joblib
+
     # Batches of one: a time limit must be of one mesh. The overhead is 1 ms a mesh.
     parallel = joblib.Parallel(
         return_as="generator", batch_size=1, pre_dispatch="3 * n_jobs", timeout=task.timeout + GRACE

@@ -6,7 +6,9 @@ processes that share the batches draw the same numbers as one.
 """
 
 import math
+import os
 import secrets
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +61,17 @@ class Trainer:
         )
         self.losses = _Losses(model)
         if options.compile:
+            compiler = os.environ.get("CXX", "g++")
+            if shutil.which(compiler) is None:
+                raise UserError(
+                    f"--compile: no C++ compiler {compiler!r} on this machine; install one, or "
+                    "leave the option out"
+                )
             # On a GPU, "reduce-overhead" also records the step as a CUDA graph, so that some
-            # hundreds of small launches do not dominate it.
+            # hundreds of small launches do not dominate it. On a CPU batches are trimmed to many
+            # lengths, and compiling takes a minute: once for all of them.
             mode = "reduce-overhead" if on_gpu else "default"
-            self.losses = torch.compile(self.losses, mode=mode, dynamic=False if on_gpu else None)
+            self.losses = torch.compile(self.losses, mode=mode, dynamic=not on_gpu)
         if self.world_size > 1:
             self.losses = torch.nn.parallel.DistributedDataParallel(
                 self.losses, device_ids=[model.device.index] if on_gpu else None

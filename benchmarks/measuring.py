@@ -81,11 +81,11 @@ class PeakMemory:
 
     def _watch(self):
         while not self._ended.wait(self.INTERVAL):
-            total = sum(map(_resident, _family(self.pid)))
+            total = sum(map(_resident, family(self.pid)))
             self.peak = max(self.peak or 0, total) or None
 
 
-def _family(pid):
+def family(pid):
     """A process and all that descend from it."""
     found = [pid]
     for parent in found:

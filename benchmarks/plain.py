@@ -115,9 +115,7 @@ class PlainTraining:
             padding.append(np.arange(len(item) + 1) > self.lengths[i])
         inputs = np.stack(inputs, axis=1).astype(np.float32)
         padding = np.stack(padding, axis=1)
-        return [
-            torch.from_numpy(array).to(self.device) for array in (inputs, inputs[1:], padding)
-        ]
+        return [torch.from_numpy(array).to(self.device) for array in (inputs, inputs[1:], padding)]
 
     def losses(self, indices, noise):
         """Reconstruction loss and KL divergence of a batch, with L2 and a flag."""
@@ -159,7 +157,7 @@ def slice_file(path, planes):
     """
     loops_by_plane = []
     for plane in planes:
-        mesh = trimesh.load(path, force="mesh")
+        mesh = trimesh.load(path, force="mesh", process=False)
         segments = trimesh.intersections.mesh_plane(mesh, plane[0], plane[1])  # (s, 2, 3)
         loops = [project(loop, plane) for loop in _chained(segments)]
         loops_by_plane.append(sort_by_area(loops))

@@ -8,8 +8,10 @@ import pytest
 import trimesh
 
 import loop_slicing_run
+from loop_dataset import load_caches
 from loop_dataset_cache import build_or_load_cache
 from loop_files import UserError
+from loop_models_options import parse_options
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -63,5 +65,6 @@ def test_no_workers_there(tmp_path, monkeypatch):
 def test_no_scheduler_there(tmp_path, monkeypatch):
     folder = make_folder(tmp_path)
     monkeypatch.setattr(loop_slicing_run, "CONNECTION_SECONDS", 1)
+    words = ["--dataroot", str(folder.parent), "--dask_scheduler", "tcp://127.0.0.1:9"]
     with pytest.raises(UserError, match="no scheduler answers"):
-        build_or_load_cache(folder, "fixed-res-polyline", dask_scheduler="tcp://127.0.0.1:9")
+        load_caches(parse_options(words))

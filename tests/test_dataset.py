@@ -5,9 +5,11 @@ import pytest
 import torch
 from small_dataset import small_options, write_dataset, write_split
 
+import loop_dataset
 from loop_dataset import load_datasets
 from loop_files import UserError
 from loop_models_options import parse_options
+from loop_representations import REPRESENTATIONS
 
 
 def load(dataroot, *more, **settings):
@@ -96,3 +98,38 @@ def test_mistakes(tmp_path):
     np.savez(cache, **arrays)
     with pytest.raises(UserError, match="other planes"):
         load(dataroot)
+
+
+def test_options_reach_the_slicing(tmp_path, monkeypatch):
+    given = {}
+    build = loop_dataset.loop_dataset_cache.build_or_load_cache
+
+    def noting(folder, representation_name, **settings):
+        given.update(settings)
+        return build(folder, representation_name, report=settings["report"])
+
+    monkeypatch.setattr(loop_dataset.loop_dataset_cache, "build_or_load_cache", noting)
+    dataroot = write_dataset(tmp_path / "d")
+    load(dataroot, "--mesh_timeout", "7", "--dask_scheduler", "tcp://a:1", "--num_workers", "3")
+    assert (given["mesh_timeout"], given["dask_scheduler"], given["num_workers"]) == (
+        7.0,
+        "tcp://a:1",
+        3,
+    )
+
+
+def test_statistics_of_more_shapes_than_are_taken_at_once():
+    generator = np.random.default_rng(0)
+    sequences = generator.standard_normal((1100, 3, 6)).astype(np.float32) + 5
+    sequences[::2, 2] = 0
+    representation = REPRESENTATIONS["ellipse-multiple"]
+    mean, std = loop_dataset._statistics(sequences, representation, "per_value")
+    present = sequences[sequences.any(axis=2)][:, :5].astype(np.float64)
+    np.testing.assert_allclose(mean, [*present.mean(axis=0), 0], rtol=1e-12)
+    np.testing.assert_allclose(std, [*present.std(axis=0), 1], rtol=1e-12)
+    mean, std = loop_dataset._statistics(sequences, representation, "whole_array")
+    assert mean[0] == pytest.approx(sequences.astype(float).mean(), rel=1e-12)
+    assert std[0] == pytest.approx(sequences.astype(float).std(), rel=1e-12)
+    sequences[..., 1] = 0.1  # never varies
+    mean, std = loop_dataset._statistics(sequences, representation, "per_value")
+    assert (mean == 0).all() and (std == 1).all()

@@ -9,7 +9,7 @@ import torch
 
 from loop_dataset import DatasetInfo
 from loop_decoding import decode_with_intervention
-from loop_edit_files import load_edits, save_edits
+from loop_edit_files import check_edits, load_edits, save_edits
 from loop_edit_intervention import intervention_source, save_intervention
 from loop_editing import LoopEditor, active_dimensions, decode_with_edits
 from loop_edits import Edit, apply_edits, make_edit
@@ -403,7 +403,8 @@ def test_edit_files_give_the_same_loops(any_model, latent, tmp_path):
     editor = LoopEditor(any_model, latent, edits)
     path = tmp_path / "inference-0-edit.json"
     save_edits(path, representation, editor.latent, editor.edits)
-    read = load_edits(path, any_model.info, LATENT_SIZE)
+    read = load_edits(path)
+    check_edits(read, any_model.info)
     assert read.edits == list(editor.edits)
     np.testing.assert_array_equal(
         decode_with_edits(any_model, read.latent, read.edits), editor.shape.sequence
@@ -433,8 +434,6 @@ def edit_file(**changes):
         (edit_file(format="something"), "no edit file"),
         (edit_file(version=2), "version 2"),
         (edit_file(loop_repr_type=["a"]), "none of"),
-        (edit_file(loop_repr_type="ellipse-single"), "model has fixed-res-polyline"),
-        (edit_file(latent=[1.0, 2.0]), "latents of 2 numbers"),
         (edit_file(latent=[1.0, "b", 0, 0]), "no list of finite numbers"),
         (edit_file(latent=[float("nan"), 0, 0, 0]), "no list of finite numbers"),
         (edit_file(edits="none"), "no list of edits"),
@@ -442,16 +441,32 @@ def edit_file(**changes):
         (edit_file(edits=[{"kind": "move", "first": 0, "last": 1}]), "edit 1: it has nothing"),
         (edit_file(edits=[{"kind": ["move"], "first": 0, "last": 1}]), "edit 1: kind"),
         (edit_file(edits=[{"kind": "move", "last": 1, "u": 0, "v": 0}]), "edit 1: first is None"),
-        (edit_file(edits=[{"kind": "rotate", "first": 0, "last": 99, "degrees": 1}]), "no loop 99"),
     ],
 )
-def test_bad_edit_files_are_one_line_errors(content, reason, model, tmp_path):
+def test_bad_edit_files_are_one_line_errors(content, reason, tmp_path):
     path = tmp_path / "edit.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError) as error:
-        load_edits(path, model.info, LATENT_SIZE)
+        load_edits(path)
     assert str(error.value).startswith(f"{path}: ") and reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (edit_file(loop_repr_type="ellipse-single"), "the model has fixed-res-polyline"),
+        (
+            edit_file(edits=[{"kind": "rotate", "first": 0, "last": 99, "degrees": 1}]),
+            "edit 1: there is no loop 99",
+        ),
+    ],
+)
+def test_edits_for_another_model_are_refused(content, reason, model, tmp_path):
+    path = tmp_path / "edit.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=reason):
+        check_edits(load_edits(path), model.info)
 
 
 def test_a_missing_edit_file_is_a_user_error(tmp_path):

@@ -500,10 +500,10 @@ def test_windows_get_the_shape_and_what_was_edited(tmp_path):
 def test_no_window_is_opened_without_a_display_or_when_told(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    assert loop_models_inference.window_opener() is None
+    assert loop_models_inference.window_openers() == (None, None)
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("NO_POLYSCOPE", "1")
-    assert loop_models_inference.window_opener() is None
+    assert loop_models_inference.window_openers() == (None, None)
 
 
 # --------------------------------------------------------------------------------------- workers

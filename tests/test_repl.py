@@ -578,7 +578,7 @@ def test_completion(repl, tmp_path):
     assert "EOF " not in complete("")
     assert complete("submit s") == ["sample ", "seq-viz "]
     assert complete("submit sample 3 --i") == ["--intervene "]
-    assert complete("submit gt 3 --") == ["--save "]
+    assert complete("submit gt 3 --") == ["--save ", "--format "]
     assert complete("submit decode $a") == ["$anise ", "$apple "]
     assert complete("assign x $ap") == ["$apple "]
     assert complete("submit decode |fo") == ["|folder/"]

@@ -81,6 +81,18 @@ def test_help_is_complete_and_imports_nothing_heavy(script):
     assert finished.stdout.startswith("usage: ")
 
 
+def test_prompt_imports_nothing_heavy_but_torch():
+    probe = (
+        "import sys, loop_inference_engine, loop_inference_config_and_repl\n"
+        "heavy = {'trimesh', 'skimage', 'scipy', 'joblib', 'matplotlib', 'PIL', 'polyscope'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True
+    )
+    assert finished.stdout.strip() == "[]", finished.stderr
+
+
 @pytest.mark.parametrize("script", SCRIPTS[:3])
 def test_help_lists_every_option(script):
     text = subprocess.run(

@@ -341,3 +341,16 @@ def test_checkpoint_of_another_size_or_dataset(dataroot, tmp_path):
     (tmp_path / "run/dataset_info.npz").unlink()
     with pytest.raises(UserError, match="made for sequences of 10 timesteps.*--dataroot"):
         train(small_options(shorter, tmp_path / "run", "--load_epoch", "-1", "--niter", "9"))
+
+
+def test_mixed_precision_trains_to_nearly_the_same_losses(dataroot, tmp_path):
+    full = trainer_for(small_options(dataroot, tmp_path)).run_epoch(0)
+    mixed = trainer_for(small_options(dataroot, tmp_path, "--amp")).run_epoch(0)
+    assert full != mixed
+    assert mixed == pytest.approx(full, rel=0.02)
+
+
+def test_compile_needs_a_compiler(dataroot, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="--compile: no C\\+\\+ compiler 'no-such-compiler'"):
+        trainer_for(small_options(dataroot, tmp_path, "--compile"))

@@ -1,0 +1,68 @@
+"""What the engine of the inference REPL does for `edit` and `encode`."""
+
+from pathlib import Path
+
+from loop_edit_files import check_edits
+from loop_edit_session import EditSession
+from loop_files import UserError
+from loop_own_mesh import encode_mesh
+from loop_representations import sequence_to_loops
+
+_NO_WINDOW = (
+    "edit: no window can be opened here; an edit list that was saved elsewhere is applied by "
+    "submit decode <z> --edit <file>"
+)
+
+
+class EditingEngine:
+    """A part of `InferenceEngine`: needs its `model`, `info`, `options` and `edit_window`."""
+
+    def edit(self, title, latent, edit_file, read_latent, read_loops):
+        """Let the user edit the shape of a latent in a window.
+
+        Parameters
+        ----------
+        title : str
+        latent : (L,) float
+        edit_file : loop_edit_files.EditFile to start with, or None
+        read_latent, read_loops : as `loop_edit_session.EditSession`
+
+        Returns
+        -------
+        latent : (L,) float, as it is when the window is closed
+        sequence : (T, F) float32, likewise
+        message : str, what there is to say
+
+        Raises
+        ------
+        UserError
+            When no window can be opened, or the model cannot take the edits.
+        """
+        if self.edit_window is None:
+            raise UserError(_NO_WINDOW)
+        edits = []
+        if edit_file is not None:
+            check_edits(edit_file, self.info)
+            edits = edit_file.edits
+        folder = Path(self.options.save_dir) / "inference"
+        session = EditSession(self.model, latent, edits, folder, read_latent, read_loops)
+        if not self.edit_window(session, title):
+            raise UserError(_NO_WINDOW)
+        editor = session.editor
+        message = "no edits"
+        if editor.edits:
+            # Whether it was saved or not: work by hand is not to be lost with the window.
+            message = f"{len(editor.edits)} edits, kept in {session.save_edit_list()}"
+        return editor.latent, editor.shape.sequence, message
+
+    def loops_of(self, sequence):
+        """The loops (k, 2) of a sequence (T, F), one after the other."""
+        info = self.info
+        loops_by_plane = sequence_to_loops(
+            sequence, info.n_planes, info.representation, info.use_eos_token
+        )
+        return [loop for loops in loops_by_plane for loop in loops]
+
+    def encode_mesh(self, path, fit):
+        """As `loop_own_mesh.encode_mesh`."""
+        return encode_mesh(self.model, path, fit)
