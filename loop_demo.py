@@ -16,12 +16,16 @@ from loop_files import UserError, run_script
 HERE = Path(__file__).parent
 OUTPUT = Path("demo_output")
 OPTFILE = "demo-optfile.txt"
-N_SAMPLES, N_INTERPOLATED = 8, 6
-COMMANDS = f"""seed 1
-submit sample {N_SAMPLES} --save
-submit interp {N_INTERPOLATED} ? ? --save
-run all
-"""
+N_SHOWN, N_SAMPLES, N_INTERPOLATED = 8, 8, 6
+COMMANDS = "\n".join(
+    [
+        "seed 1",
+        *(f"submit gt {i} --save" for i in range(N_SHOWN)),
+        f"submit sample {N_SAMPLES} --save",
+        f"submit interp {N_INTERPOLATED} ? ? --save",
+        "run all\n",
+    ]
+)
 
 
 def main():
@@ -33,11 +37,13 @@ def main():
     python("loop_models_inference.py", "--optfile", OPTFILE, commands=COMMANDS)
     inference = OUTPUT / "model/inference"
     meshes = [inference / f"inference-{i}.obj" for i in range(N_SAMPLES + N_INTERPOLATED)]
+    dataset = [inference / f"inference-gt{i}.obj" for i in range(N_SHOWN)]
     pictures = [
+        draw(dataset, OUTPUT / "dataset.png", columns=4),
         draw(meshes[:N_SAMPLES], OUTPUT / "samples.png", columns=4),
         draw(meshes[N_SAMPLES:], OUTPUT / "interpolation.png", columns=N_INTERPOLATED),
     ]
-    print("\nSampled shapes, and shapes between two of them:")
+    print("\nShapes of the dataset, sampled ones, and shapes between two of them:")
     for picture in pictures:
         print(f"  {picture}")
     print(f"The meshes, loops and latents are in {inference}/")

@@ -8,6 +8,7 @@ import polyscope.imgui as imgui
 
 from loop_edits import edit_functions
 
+STATUS_WIDTH = 420.0  # pixels
 ERROR_COLOR = (1.0, 0.50, 0.45, 1.0)
 FORMATS = {  # of loop_export: label
     "glb": ".glb",
@@ -53,7 +54,6 @@ class EditPanel:
             self._latent()
         if imgui.CollapsingHeader("Save", imgui.ImGuiTreeNodeFlags_DefaultOpen):
             self._saving()
-        self._messages()
         imgui.PopItemWidth()
 
     def _legend(self):
@@ -174,14 +174,17 @@ class EditPanel:
             if imgui.Button(label):
                 attempt(action)
 
-    def _messages(self):
+    def draw_status(self):
+        """What has happened, and the way out: apart, so that it is always in sight."""
         window = self.window
-        if window.error:
-            imgui.PushTextWrapPos(0.0)
-            imgui.TextColored(ERROR_COLOR, window.error)
+        if window.error or window.message:
+            imgui.PushTextWrapPos(STATUS_WIDTH)
+            if window.error:
+                imgui.TextColored(ERROR_COLOR, window.error)
+            else:
+                imgui.TextUnformatted(window.message)
             imgui.PopTextWrapPos()
-        elif window.message:
-            imgui.TextWrapped(window.message)
-        imgui.TextDisabled(window.pace())
         if imgui.Button("close"):
             window.close()
+        imgui.SameLine()
+        imgui.TextDisabled(window.pace())

@@ -154,6 +154,11 @@ class EditWindow:
         imgui.Begin(self.title)
         self.guard(self.panel.draw)
         imgui.End()
+        imgui.SetNextWindowPos((10, height - 10), imgui.ImGuiCond_Always, (0.0, 1.0))
+        bare = imgui.ImGuiWindowFlags_NoDecoration | imgui.ImGuiWindowFlags_AlwaysAutoResize
+        imgui.Begin("status", bare)
+        self.guard(self.panel.draw_status)
+        imgui.End()
         if not imgui.GetIO().WantTextInput:
             editor = self.session.editor
             for key, action in ((imgui.ImGuiKey_Z, editor.undo), (imgui.ImGuiKey_Y, editor.redo)):

@@ -66,7 +66,7 @@ def _beside(stem, ending):
 
 def _save_mesh(kind):
     def save(stem, planes, loops_by_plane, mesh):
-        from loop_reconstruction import save_mesh
+        from loop_mesh_writing import save_mesh
 
         path = _beside(stem, f".{kind}")
         save_mesh(path, *mesh)

@@ -13,6 +13,7 @@ import numpy as np
 
 from loop_export import export_shape
 from loop_files import write_aside
+from loop_mesh_writing import save_mesh
 from loop_representations import save_slices
 
 # The mesh is written last: where it is, all the others are.
@@ -59,8 +60,6 @@ def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=()):
     UserError
         When a file cannot be written.
     """
-    from loop_reconstruction import save_mesh
-
     slices, latent, obj = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
     save_slices(slices, planes, loops_by_plane)
     if z is not None:

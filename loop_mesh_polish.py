@@ -11,7 +11,7 @@ CARRYING_STEPS = 6  # of the moves from the planes to what lies between them
 RELAXING_STEPS = 4  # of all others
 TAKEN_BACK = 0.85  # of the thickening; the rest keeps the thinnest sheets from turning inside out
 SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices that lie as close as this
-MEETINGS = 10
+MEETINGS = 10  # rounds of moving vertices that meet back apart
 IN_CAP = -2  # in place of a vertex's plane
 EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
 SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this get a vertex of their own
@@ -26,7 +26,7 @@ def polish(vertices, faces, plane, excess, loops):
     faces : (m, 3) int, of a closed mesh oriented outwards
     plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane
-    loops : loop_correspondence.Loops
+    loops : loop_nesting.Loops
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _lay_onto_loops(vertices, faces, plane, loops):
     vertices : (n, 3) float, u, v and height
     faces : (m, 3) int
     plane : (n,) int, plane of the vertices to move, -1 for all others
-    loops : loop_correspondence.Loops
+    loops : loop_nesting.Loops
 
     Returns
     -------

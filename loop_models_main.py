@@ -18,6 +18,9 @@ from loop_models_options import answer_before_imports, format_options, parse_opt
 
 if __name__ == "__main__":
     answer_before_imports(__doc__)
+    # Threads that spin while they wait take the cores from each other as soon as anything else runs
+    # on the machine, and a step then takes ten times as long. Must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import torch.distributed as dist

@@ -12,22 +12,19 @@ loops before let expect its end, and half-way to the next plane when they do not
 [1] Lorensen and Cline: Marching Cubes. SIGGRAPH 1987
 """
 
-from pathlib import Path
-
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-import loop_files
 import loop_geometry
 from loop_correspondence import group_loops
-from loop_fields import MARGIN, THINNEST, LoopFields, empty_field
+from loop_distances import THINNEST
+from loop_fields import MARGIN, LoopFields, empty_field
 from loop_mesh_polish import IN_CAP, polish
+from loop_mesh_writing import save_mesh  # noqa: F401  (where one looks for it)
 from loop_nesting import collect_loops
 
 DEFAULT_RESOLUTION = 96
 PREVIEW_RESOLUTION = 28
-
-MESH_FORMATS = (".obj", ".ply", ".stl", ".glb")
 
 LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones cannot be seen
 LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers a slab
@@ -127,7 +124,7 @@ def _fractions(fields, k):
     for group in fields.slabs[k]:
         if group.shift is not None:
             # A slanting tube: its section moves by a quarter of its length a layer at most.
-            distance = np.hypot(*group.shift)
+            distance = max(np.hypot(*group.shift), 1e-9)
             sections = [loops.points[i] @ group.shift / distance for i in group.members]
             length = max(min(np.ptp(section) for section in sections), THINNEST)
             steep = max(steep, 4 * distance / length)
@@ -185,39 +182,3 @@ def _march(field, heights, plane):
     at = np.stack([layer, vertices[:, 1], vertices[:, 0]])
     excess = map_coordinates(thickening, at, order=1) if thickening.any() else np.zeros(len(layer))
     return vertices, faces, plane_of_vertex, excess
-
-
-def save_mesh(path, vertices, faces):
-    """Write a mesh as `.obj`, `.ply`, `.stl` or `.glb`, by the ending of the path.
-
-    Parameters
-    ----------
-    path : path of the file
-    vertices : (n, 3) float
-    faces : (m, 3) int
-
-    Raises
-    ------
-    UserError
-        When the ending is another one or the file cannot be written.
-    """
-    kind = Path(path).suffix.lower()
-    if kind not in MESH_FORMATS:
-        raise loop_files.UserError(
-            f"{path}: meshes are not saved as {kind or 'files without an ending'}; "
-            f"use {', '.join(MESH_FORMATS)}"
-        )
-    if kind == ".obj":
-        loop_files.write_text(path, _obj_text(np.asarray(vertices), np.asarray(faces)))
-        return
-    import trimesh  # takes half a second, and four times as long to write an .obj
-
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    with loop_files.write_aside(path) as temporary:
-        mesh.export(temporary, file_type=kind[1:])
-
-
-def _obj_text(vertices, faces):
-    """The lines of an `.obj` file; one format for all of them is what Python does fastest."""
-    points = "v %.8f %.8f %.8f\n" * len(vertices) % tuple(vertices.ravel().tolist())
-    return points + "f %d %d %d\n" * len(faces) % tuple((faces + 1).ravel().tolist())

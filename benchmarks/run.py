@@ -81,7 +81,7 @@ def _groups(folder, arguments):
         "slicing",
         lambda: [
             slicing.one_mesh(folder, some(3, 9)),
-            slicing.two_cores(folder, some(2, 7), some(8, 40)),
+            slicing.two_cores(folder, some(1, 5), some(40, 120)),
         ],
     )
     yield (
@@ -91,7 +91,7 @@ def _groups(folder, arguments):
             networks.training(folder, some(1, 5), full_length=True),
         ],
     )
-    yield "programs", lambda: programs.rows(folder, some(1, 5), some(1, 12))
+    yield "programs", lambda: programs.rows(folder, some(1, 5))
     yield "saving", lambda: slicing.many_meshes(folder, n_meshes)
     yield (
         "gpu",

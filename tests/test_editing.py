@@ -40,8 +40,13 @@ MODELS = [
 ]
 
 
-def small_model(architecture="transformer", version=1, name="fixed-res-polyline", eos=False):
-    """An untrained model whose loops are rough circles (or specks, with `eos`)."""
+def small_model(
+    architecture="transformer", version=1, name="fixed-res-polyline", eos=False, flag_bias=None
+):
+    """An untrained model whose loops are rough circles (or specks, with `eos`).
+
+    With a large `flag_bias` each loop lies in a plane of its own; a transformer takes it.
+    """
     words = [
         *("--architecture", architecture, "--transformer_arch_version", str(version)),
         *("--loop_repr_type", name, "--latent_size", str(LATENT_SIZE), "--gpu_ids", "-1"),
@@ -66,9 +71,9 @@ def small_model(architecture="transformer", version=1, name="fixed-res-polyline"
     )
     torch.manual_seed(3)
     model = LoopSeqEncoderDecoderModel(parse_options(words), info, "cpu")
-    if eos:
+    if flag_bias is not None:
         with torch.no_grad():
-            model.decoder.linear_dec_to_out.bias[-1] = 5.0  # each loop in a plane of its own
+            model.decoder.linear_dec_to_out.bias[-1] = flag_bias
     return model
 
 
@@ -325,7 +330,7 @@ def test_a_change_decodes_from_the_first_changed_loop_on(model, latent, monkeypa
 
 @pytest.mark.parametrize("name", ["fixed-res-polyline", "ellipse-multiple"])
 def test_sequences_end_where_decode_ends_them(name, latent):
-    model = small_model(name=name, eos=True)
+    model = small_model(name=name, eos=True, flag_bias=5.0)
     (plain,) = model.decode(latent)
     n_kept = np.flatnonzero(plain.any(axis=1))[-1] + 1
     assert 2 < n_kept < N_STEPS

@@ -1,5 +1,7 @@
 """Surfaces rebuilt from loops: exact shapes, topology, and promises kept for any loops at all."""
 
+import sys
+
 import numpy as np
 import pytest
 import shapely
@@ -10,10 +12,11 @@ from scipy.spatial import cKDTree
 
 import loop_demo_vases
 from loop_correspondence import group_loops
-from loop_fields import THINNEST, loop_field, signed_distances
+from loop_distances import THINNEST, loop_field, signed_distances
 from loop_files import UserError
 from loop_geometry import make_planes, plane_heights, project, resample_loop
 from loop_nesting import collect_loops
+from loop_poisson import poisson_mesh
 from loop_reconstruction import PREVIEW_RESOLUTION, reconstruct_mesh, save_mesh
 from loop_representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
 from loop_slicing import slice_mesh
@@ -231,6 +234,25 @@ def test_slanting_tube_neither_breaks_nor_thins():
         assert mesh.body_count == 1 and mesh.euler_number == 2
         # By Cavalieri the volume does not depend on the slant.
         assert mesh.volume == pytest.approx(np.pi * 0.03**2 * 0.2, rel=0.04)
+
+
+def test_handle_beside_a_wall_that_slants_as_much_stays_free():
+    # On each plane the wall reaches over where the handle was on the plane before.
+    loops = [[circle(0.2 + 0.02 * k), circle(0.025, (0.24 + 0.02 * k, 0))] for k in range(8)]
+    mesh = checked(*reconstruct_mesh(make_planes("y", 8, 0, 0.2), loops, 96))
+    assert mesh.body_count == 2 and mesh.euler_number == 4
+
+
+def test_handle_whose_roots_run_level_between_planes_is_attached():
+    loops = [[circle(0.2)] for _ in range(10)]
+    for k in range(4, 7):
+        loops[k].append(circle(0.02, (0.25, 0)))
+    mesh = checked(*reconstruct_mesh(make_planes("y", 10, 0, 0.36), loops, 96))
+    assert mesh.body_count == 1
+    # But two things that stand beside each other stay two.
+    loops = [[circle(0.2)] + ([circle(0.02, (0.25, 0))] if k < 5 else []) for k in range(10)]
+    mesh = checked(*reconstruct_mesh(make_planes("y", 10, 0, 0.36), loops, 96))
+    assert mesh.body_count == 2
 
 
 def test_thin_wall_of_a_bowl_has_no_gaps():
@@ -473,3 +495,18 @@ def test_meshes_are_not_saved_in_other_formats(tmp_path):
         with pytest.raises(UserError, match=r"mesh.*; use \.obj, \.ply"):
             save_mesh(tmp_path / name, vertices, faces)
     assert not list(tmp_path.iterdir())
+
+
+def test_poisson_needs_an_extra_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymeshlab", None)
+    with pytest.raises(UserError, match="pip install pymeshlab"):
+        poisson_mesh(make_planes("y", 2, 0, 0.4), [[circle(0.2)]] * 2)
+
+
+def test_poisson_surface_lies_on_the_loops():
+    pytest.importorskip("pymeshlab")
+    vertices, faces = poisson_mesh(make_planes("y", 20, -0.4, 0.4), [[circle(0.2)]] * 20, depth=5)
+    middle = np.abs(vertices[:, 1]) < 0.3
+    assert np.hypot(vertices[middle, 0], vertices[middle, 2]) == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(ValueError, match="no loops"):
+        poisson_mesh(make_planes("y", 2, 0, 1), [[], []])
