@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from loop_cache_files import CACHE_FILE, CachedLoops, load_cache, read_planespec
+from loop_cache_files import CACHE_FILE, PLANESPEC_FILE, CachedLoops, load_cache, read_planespec
 from loop_files import UserError, load_npz, save_npz
 from loop_folder_lock import folder_lock
 from loop_representations import REPRESENTATIONS
 from loop_slicing import load_mesh
-from loop_slicing_progress import SlicingProgress
+from loop_slicing_progress import FAILED_FILE, SlicingProgress
 from loop_slicing_run import SlicingTask, slice_files
 
 __all__ = [
@@ -84,7 +84,24 @@ def build_or_load_cache(
         report(f"warning: {cache}: its sequences end with EOS timesteps; --use_eos_token is off")
     elif use_eos_token and not cached.has_eos:
         report(f"warning: {cache}: its sequences have no EOS timesteps; --use_eos_token is on")
+    if change := _change_since(cached, folder):
+        report(f"warning: {cache}: {change} since it was made; remove it to slice again")
     return cached
+
+
+def _change_since(cached, folder):
+    """What has changed in a dataset folder since its cache was made, or None."""
+    if (folder / PLANESPEC_FILE).exists():
+        planes = read_planespec(folder)
+        if planes.shape != cached.planes.shape or not np.allclose(planes, cached.planes):
+            return f"{PLANESPEC_FILE} has changed"
+    if cached.filenames is None:
+        return None
+    failed = folder.parent / FAILED_FILE
+    names = cached.filenames + (failed.read_text().splitlines() if failed.exists() else [])
+    known = {Path(name).name for name in names}
+    new = sorted(path.name for path in folder.rglob("*.obj") if path.name not in known)
+    return f"{len(new)} meshes have come, {new[0]} first," if new else None
 
 
 def _slice_folder(folder, task, num_workers, dask_scheduler, report):

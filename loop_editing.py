@@ -78,6 +78,10 @@ class LoopEditor:
         edits[place] = edit
         self._set(edits, part_of=part_of)
 
+    def set_edits(self, edits):
+        """Put another list in the place of all edits."""
+        self._set(edits)
+
     def remove(self, place):
         """Take an edit off the list."""
         self._set(self.edits[:place] + self.edits[place + 1 :])

@@ -105,6 +105,18 @@ class Edit:
         own = {name: changes.pop(name) for name in ("first", "last", "enabled") if name in changes}
         return dataclasses.replace(self, values={**self.values, **changes}, **own)
 
+    def partly(self, share):
+        """The edit on its way: `share` 0 changes nothing, 1 is the whole edit.
+
+        A square or another loop cannot come bit by bit; it is there from the start.
+        """
+        if self.kind in ("square", "replace"):
+            return self.changed(enabled=self.enabled and share > 0)
+        neutral = NUMBERS[self.kind]
+        return self.changed(
+            **{k: neutral[k] + share * (x - neutral[k]) for k, x in self.values.items()}
+        )
+
     def describe(self):
         """One line: "move 10-12: u 0.05, v 0"."""
         numbers = ", ".join(f"{name} {x:.3g}" for name, x in self.values.items() if name != "loops")

@@ -104,10 +104,16 @@ def _resume(trainer, report):
     """Load the checkpoint that the options ask for; the number of the first epoch to train."""
     options = trainer.options
     first = options.count_from_epoch
-    if options.load_epoch is None:
-        return first
     finish_pending(options.save_dir)
-    path = Path(options.save_dir) / f"enc{checkpoint_label(options.load_epoch)}_net.pth"
+    epoch = -1 if options.load_epoch is None else options.load_epoch
+    path = Path(options.save_dir) / f"enc{checkpoint_label(epoch)}_net.pth"
+    if options.load_epoch is None:
+        if path.exists():
+            raise UserError(
+                f"{options.save_dir}: a trained model is there already; go on training it with "
+                "--load_epoch -1, or name another --save_dir"
+            )
+        return first
     if options.load_epoch == -1 and not path.exists():
         report(f"{options.save_dir}: no checkpoint there yet; training starts from scratch")
         return first

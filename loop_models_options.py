@@ -135,7 +135,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{self.source or self.prog}: {message} (--help lists the options)")
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows the default of an option unless there is none."""
 
     def _get_help_string(self, action):

@@ -126,6 +126,22 @@ def test_eos_timesteps(tmp_path):
         build_or_load_cache(make_folder(tmp_path / "none", 1), "ellipse-single", use_eos_token=True)
 
 
+def test_a_cache_that_its_folder_has_outgrown_is_warned_of(tmp_path):
+    folder = make_folder(tmp_path / "train", 2)
+    lines = []
+    build(folder, report=lines.append)
+    build(folder, report=lines.append)
+    assert not any("warning" in line for line in lines)
+    mesh = next(folder.rglob("*.obj"))
+    (folder / "zz-new.obj").write_text(mesh.read_text())
+    build(folder, report=lines.append)
+    assert "1 meshes have come, zz-new.obj first, since it was made" in lines[-1]
+    (folder / "zz-new.obj").unlink()
+    (folder / "planespec.txt").write_text("y\n3\n-0.1\n0.1\n")
+    build(folder, report=lines.append)
+    assert "planespec.txt has changed since it was made; remove it" in lines[-1]
+
+
 @pytest.mark.parametrize(
     "name, representation", [("data-polyline", POLYLINE), ("data-ellipse", "ellipse-multiple")]
 )

@@ -564,3 +564,7 @@ def test_edits_are_values():
     assert not make_edit("scale", 2, 4).acts()
     assert make_edit("square", 2, 4).acts()
     assert not edit.changed(enabled=False).acts()
+    assert edit.partly(0.5) == make_edit("scale", 2, 4, u=1.5)
+    assert edit.partly(1.0) == edit and not edit.partly(0.0).acts()
+    assert make_edit("square", 2, 4).partly(0.1).acts()
+    assert not make_edit("square", 2, 4).partly(0.0).acts()

@@ -172,6 +172,14 @@ def test_no_checkpoint_yet_starts_from_scratch(dataroot, tmp_path, capsys):
     assert "all 5 epochs are trained" in capsys.readouterr().out
 
 
+def test_a_trained_model_is_not_overwritten(dataroot, tmp_path):
+    train(small_options(dataroot, tmp_path))
+    before = nets(tmp_path)
+    with pytest.raises(UserError, match="a trained model is there already.*--load_epoch -1"):
+        train(small_options(dataroot, tmp_path))
+    assert_same_nets(before, nets(tmp_path))
+
+
 def test_a_published_checkpoint_can_be_trained_on(dataroot, tmp_path, capsys):
     """Published optimizers know no fused steps, and there is no state of training."""
     options = train(small_options(dataroot, tmp_path))
