@@ -7,11 +7,12 @@ second.
 import numpy as np
 
 from loop_geometry import plane_heights
-from loop_scene import Look
+from loop_scene import Look, tube_mesh
 
 RADIUS = 0.0035  # of the loops' tubes, share of the shape's diagonal
 SHARE_OF_SPACING = 0.16  # and at most this share of the distance between planes
 RADIUS_FACTORS = {"untouched": 0.7, "edited": 1.4}
+TUBE_SIDES = 6
 BEAD_FACTOR = 2.0  # radius of the beads on picked loops
 BEAD_COLOR = (0.16, 0.20, 0.33)
 SURFACE_OPACITY = 0.5
@@ -39,6 +40,7 @@ class EditCanvas:
         self.look = Look()
         self.center = (points.min(axis=0) + points.max(axis=0)) / 2
         self.diagonal = float(np.linalg.norm(np.ptp(points, axis=0))) or 1.0
+        self.normal = planes[0, 0]
         # Thin where the planes are close, so that neighbouring loops stay apart.
         spacing = np.abs(np.diff(plane_heights(planes))).min()
         self.radius = min(RADIUS * self.diagonal, SHARE_OF_SPACING * spacing)
@@ -88,24 +90,23 @@ class EditCanvas:
         self._draw_beads([loops[i] for i in picked if i < len(loops)])
 
     def _draw_tubes(self, role, loops):
-        name, sizes = ROLES[role], [len(loop) for loop in loops]
+        # As a mesh: without a graphics card, Polyscope's curve networks take three times as long.
+        name = ROLES[role]
         if not loops:
             if self._drawn.pop(name, None) is not None:
-                self.ps.get_curve_network(name).remove()
+                self.ps.get_surface_mesh(name).remove()
             return
-        nodes = np.concatenate(loops)
+        radius = self.radius * RADIUS_FACTORS.get(role, 1.0)
+        vertices, faces = tube_mesh([(loop, self.normal) for loop in loops], radius, TUBE_SIDES)
+        sizes = [len(loop) for loop in loops]
         if name in self._drawn and self._drawn[name][0] == sizes:
-            self._drawn[name][1].update_node_positions(nodes)
+            self._drawn[name][1].update_vertex_positions(vertices)
             return
-        ends = np.cumsum(sizes) - 1
-        following = np.arange(1, len(nodes) + 1)
-        following[ends] = ends - np.array(sizes) + 1
-        network = self.ps.register_curve_network(
-            name, nodes, np.stack([np.arange(len(nodes)), following], axis=1), material="wax"
+        tubes = self.ps.register_surface_mesh(
+            name, vertices, faces, material="wax", smooth_shade=True, back_face_policy="cull"
         )
-        network.set_color(getattr(self.look, f"{role}_color"))
-        network.set_radius(self.radius * RADIUS_FACTORS.get(role, 1.0), relative=False)
-        self._drawn[name] = sizes, network
+        tubes.set_color(getattr(self.look, f"{role}_color"))
+        self._drawn[name] = sizes, tubes
 
     def _draw_beads(self, loops):
         nodes = np.concatenate([np.zeros((0, 3)), *loops])

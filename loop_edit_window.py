@@ -132,6 +132,7 @@ class EditWindow:
         time.sleep(0.001)
         self._look_at_speed()
         self.guard(self._mouse)
+        self.guard(self._decode)
         self._draw_panel()
         self.guard(self._draw_loops)
         self.guard(self._draw_surface)
@@ -175,7 +176,6 @@ class EditWindow:
             if dragged is not None:
                 self._dragging = True
                 self.attempt(session.drag, self.gesture, **dragged)
-                self._decode()
         position = imgui.GetMousePos()
         if imgui.IsMouseClicked(0):
             self._press = None if imgui.GetIO().WantCaptureMouse else position

@@ -108,10 +108,14 @@ class Edit:
     def partly(self, share):
         """The edit on its way: `share` 0 changes nothing, 1 is the whole edit.
 
-        A square or another loop cannot come bit by bit; it is there from the start.
+        Squares and other loops cannot come bit by bit: they come one loop after the other.
         """
         if self.kind in ("square", "replace"):
-            return self.changed(enabled=self.enabled and share > 0)
+            n_loops = int(np.ceil(share * (self.last - self.first + 1)))
+            part = self.changed(enabled=self.enabled and n_loops > 0)
+            n_loops = max(n_loops, 1)
+            values = {k: x[:n_loops] if k == "loops" else x for k, x in self.values.items()}
+            return dataclasses.replace(part, last=self.first + n_loops - 1, values=values)
         neutral = NUMBERS[self.kind]
         return self.changed(
             **{k: neutral[k] + share * (x - neutral[k]) for k, x in self.values.items()}

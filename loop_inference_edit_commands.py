@@ -2,6 +2,7 @@
 
 from loop_edit_files import load_edits
 from loop_inference_actions import WordParser
+from loop_inference_terminal import matching_files
 from loop_representations import load_slices
 
 
@@ -59,6 +60,11 @@ class EditCommands:
         encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit)
         self.variables[name] = encoded.latent
         self.say(f"{name}: {encoded.report}")
+
+    def complete_encode(self, text, line, begin, end):
+        if len(line[:begin].split()) < 2:
+            return []
+        return matching_files(line, begin, end, self.reader.folder)
 
     def _value(self, word, check):
         return self.queue.draw(self.reader.operand(word, check))

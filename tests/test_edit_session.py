@@ -10,9 +10,12 @@ from small_dataset import small_options, write_dataset
 from test_editing import EGG, LATENT_SIZE, POLYLINE, read_function, small_model
 from test_inference_script import Session, published
 
+import loop_edit_animation
+from loop_edit_animation import make_scenes
 from loop_edit_files import load_edits
 from loop_edit_session import EditSession
 from loop_edit_surface import LatestSurface
+from loop_editing import LoopEditor
 from loop_edits import make_edit
 from loop_files import UserError
 from loop_models import LoopSeqEncoderDecoderModel
@@ -362,6 +365,31 @@ def test_fitting_centres_and_scales():
     fitted = fit_to_unit(stray, faces)[:-1]
     np.testing.assert_allclose(fitted.max(axis=0), [0.3, 0.5, 0.25], atol=2e-3)
     np.testing.assert_allclose(fitted.min(axis=0), [-0.3, -0.5, -0.25], atol=2e-3)
+
+
+# ------------------------------------------------------------------------------------- animations
+
+
+def test_an_animation_goes_from_the_untouched_shape_to_the_edited_one():
+    edits = [make_edit("scale", 3, 4, u=1.5, v=1.5), make_edit("square", 8, 9)]
+    editor = LoopEditor(small_model(flag_bias=5.0), np.zeros(LATENT_SIZE))
+    scenes = make_scenes(editor, edits)
+    untouched, whole = editor.untouched, LoopEditor(editor.model, editor.latent, edits).shape
+    for scene, shape in ((scenes[0], untouched), (scenes[-1], whole)):
+        for drawn, loops in zip(scene.loops_by_plane, shape.loops_by_plane, strict=True):
+            np.testing.assert_array_equal(drawn, loops)
+    assert not scenes[0].edited and scenes[0].untouched is None
+    assert list(scenes[-1].edited) == [3, 4, 8, 9] and 5 in scenes[-1].regenerated
+    sizes = [np.ptp(scene.loops_by_plane[3][0]) for scene in scenes]
+    assert (np.diff(sizes[1:]) > 0).all()
+
+
+def test_mistakes_of_the_animation_script_are_one_line(tmp_path):
+    with pytest.raises(UserError, match="the following arguments are required: gif"):
+        loop_edit_animation.main(["a.txt", "b.json"])
+    (tmp_path / "opt.txt").write_text(f"--save_dir {tmp_path}")
+    with pytest.raises(UserError, match="nowhere.json"):
+        loop_edit_animation.main([str(tmp_path / "opt.txt"), "nowhere.json", "a.gif"])
 
 
 def test_representation_is_known_to_the_file(edit_session):

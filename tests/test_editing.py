@@ -566,5 +566,7 @@ def test_edits_are_values():
     assert not edit.changed(enabled=False).acts()
     assert edit.partly(0.5) == make_edit("scale", 2, 4, u=1.5)
     assert edit.partly(1.0) == edit and not edit.partly(0.0).acts()
-    assert make_edit("square", 2, 4).partly(0.1).acts()
+    assert make_edit("square", 2, 5).partly(0.3) == make_edit("square", 2, 3)
     assert not make_edit("square", 2, 4).partly(0.0).acts()
+    two = make_edit("replace", 2, 3, loops=[EGG, 2 * EGG])
+    assert two.partly(0.5) == make_edit("replace", 2, 2, loops=[EGG]) and two.partly(1.0) == two

@@ -588,6 +588,7 @@ def test_completion(repl, tmp_path):
     assert complete("submit decode ||k") == ["||kept.txt "]
     assert complete("print a") == ["anise ", "apple "]
     assert complete("print apple fo") == ["folder/"]
+    assert complete("encode a fo") == ["folder/"]
     assert complete("run ") == ["all "]
     assert complete("queue ") == ["pop ", "clear "]
     assert complete("help submit in") == ["interp "]
