@@ -4,6 +4,9 @@ Each shape of a batch is mirrored in the plane or not, scaled, slightly rotated 
 by a factor that varies smoothly with height, and its points are jittered. What comes out is again
 in canonical form: 32 evenly spaced points from the one with the least u + v on, clockwise. So it
 could have been sliced from a mesh, but for the jitter.
+
+The loops that a decoder is given as its history can be disturbed as well, so that it learns to go
+on from its own loops, which are never quite right.
 """
 
 import math
@@ -17,6 +20,11 @@ SHEAR = 0.05
 HEIGHT_SCALE = 0.10  # of each of the waves below, as a log of a factor
 HEIGHT_WAVES = (0.5, 1.0, 2.0)  # how many of each fit into the height of the shape
 JITTER = 0.001  # of each point; the shapes' longest side is 1
+
+# Of each loop of a history, at most: every shape draws its share of these between 0 and 1.
+HISTORY_SHIFT = 0.02
+HISTORY_LOG_SCALE = 0.04  # of each in-plane axis
+HISTORY_JITTER = 0.004  # of each point
 
 NO_SIZE = 1e-5  # float32 rounding leaves less of an end-of-sequence timestep; no loop is as small
 
@@ -59,6 +67,37 @@ def augment(points, flags, n_planes, generator):
     varied = torch.einsum("tbni,bji->tbnj", points, matrix) * log_factor.exp()[..., None, None]
     varied = varied + JITTER * normal(*varied.shape)
     return torch.where((extent > NO_SIZE)[..., None, None], canonical(varied), points)
+
+
+def disturb_history(points, generator):
+    """Shift, scale and jitter every loop a little on its own, some shapes more than others.
+
+    Bengio et al., Scheduled Sampling (2015) is about the gap that this narrows: in training a
+    decoder sees true histories, later its own. Noise costs no second pass.
+
+    Parameters
+    ----------
+    points : (T, B, n, 2) float, loops in plane coordinates, not normalised
+    generator : torch.Generator on the device of `points`
+
+    Returns
+    -------
+    (T, B, n, 2) float; loops of no size (padding, end of sequence) stay
+    """
+    n_steps, n_shapes, n_points, _ = points.shape
+
+    def normal(*shape):
+        return torch.randn(*shape, 2, generator=generator, device=points.device)
+
+    share = torch.rand(n_shapes, generator=generator, device=points.device)[:, None, None]
+    low, high = points.amin(dim=-2, keepdim=True), points.amax(dim=-2, keepdim=True)
+    centre = 0.5 * (low + high)
+    scale = torch.exp(share * HISTORY_LOG_SCALE * normal(n_steps, n_shapes, 1))
+    shift = share * HISTORY_SHIFT * normal(n_steps, n_shapes, 1)
+    jitter = share * HISTORY_JITTER * normal(n_steps, n_shapes, n_points)
+    disturbed = centre + (points - centre) * scale + shift + jitter
+    sized = (high - low).sum(dim=-1, keepdim=True) > NO_SIZE
+    return torch.where(sized, disturbed, points)
 
 
 def canonical(points):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from loop_augmentation import augment
+from loop_augmentation import augment, disturb_history
 from loop_checkpoints import checkpoint_label, load_state, save_states
 from loop_dataset import Batch
 from loop_files import UserError
@@ -155,10 +155,15 @@ class Trainer:
         flags = timesteps[..., -1].masked_fill(padding[..., 0], 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
         points = augment(points, flags, self.dataset.info.n_planes, self.generator)
-        varied = torch.cat([points.flatten(-2), timesteps[..., -1:]], dim=-1)
-        targets = ((varied - self.mean) / self.std).masked_fill(padding, 0.0)
-        inputs = torch.cat([batch.inputs[:1], targets])
-        return batch._replace(inputs=inputs, targets=inputs[1:])
+        history = disturb_history(points, self.generator)
+        flag = timesteps[..., -1:]
+        targets, history = (
+            ((torch.cat([loops.flatten(-2), flag], dim=-1) - self.mean) / self.std).masked_fill(
+                padding, 0.0
+            )
+            for loops in (points, history)
+        )
+        return batch._replace(inputs=torch.cat([batch.inputs[:1], history]), targets=targets)
 
     def _step(self, indices, noise):
         """One step on the items `indices`; returns the two losses, (2,)."""

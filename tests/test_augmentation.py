@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loop_augmentation import augment, canonical
+from loop_augmentation import HISTORY_SHIFT, augment, canonical, disturb_history
 from loop_representations import canonical_polyline
 
 N_PLANES = 5
@@ -77,3 +77,14 @@ def test_half_of_the_shapes_are_mirrored(batch):
     varied = augment(points, flags, N_PLANES, torch.Generator().manual_seed(0))
     share = (varied[0, :, :, 0].mean(dim=-1) < 0).float().mean()
     assert 0.4 < share < 0.6
+
+
+def test_a_disturbed_history(batch):
+    points, _ = batch
+    disturbed = disturb_history(points, torch.Generator().manual_seed(0))
+    assert torch.equal(disturbed[2 * N_PLANES :], points[2 * N_PLANES :])
+    moved = (disturbed - points)[: 2 * N_PLANES].mean(dim=-2).norm(dim=-1)  # (T, B)
+    assert (moved > 0).all() and moved.amax() < 5 * HISTORY_SHIFT
+    assert (moved.std(dim=0) > 0).all()  # each loop on its own
+    again = disturb_history(points, torch.Generator().manual_seed(0))
+    assert torch.equal(disturbed, again)

@@ -104,6 +104,20 @@ def test_a_resumed_run_continues_as_if_uninterrupted(dataroot, tmp_path, more):
         assert (tmp_path / "whole" / log).read_text() == (tmp_path / "part" / log).read_text()
 
 
+def test_augmentation_disturbs_what_the_decoder_is_given_alone(dataroot, tmp_path):
+    """Targets are the varied loops themselves, the history is those, moved; flags are the same."""
+    trainer = trainer_for(small_options(dataroot, tmp_path, "--augment"))
+    batch = trainer._batch(np.arange(4), True)
+    given, targets = batch.inputs[1:], batch.targets
+    present = ~batch.padding[1:]
+    assert torch.equal(given[..., -1], targets[..., -1])
+    assert ((given - targets)[..., :-1].abs().amax(dim=-1)[present] > 0).float().mean() > 0.9
+    assert (given[~present] == 0).all() and (targets[~present] == 0).all()
+    plain = trainer.dataset.batch(np.arange(4), True)
+    assert torch.equal(batch.inputs[0], plain.inputs[0])
+    assert not torch.allclose(targets, plain.targets, atol=0.1)
+
+
 def _stop_after(options, epoch):
     """Train, and stop as Ctrl-C would, after an epoch."""
     real = Trainer.run_epoch
