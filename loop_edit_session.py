@@ -12,6 +12,8 @@ from loop_edit_intervention import save_intervention
 from loop_editing import LoopEditor, active_dimensions
 from loop_edits import NUMBERS, make_edit
 from loop_files import UserError
+from loop_inference_outputs import MESH_FORMATS, free_stem, save_shape
+from loop_inference_workers import build_surface
 
 N_ACTIVE_DIMENSIONS = 8  # latent sliders
 SEARCH_CHUNK = 8  # dimensions tried out in one go, so that the window keeps answering
@@ -28,13 +30,27 @@ class EditSession:
     folder : path of the folder that is saved to
     read_latent : function from a word (`?`, `$name`, `|file`) to a latent (L,)
     read_loops : function from a word (`$name`, `|file`) to a list of (k, 2) loops
+    build_surface : function (planes, loops_by_plane) that gives the vertices and faces to save
+    mesh_formats : endings of the mesh files to save, without their points
     """
 
-    def __init__(self, model, latent, edits, folder, read_latent, read_loops):
+    def __init__(
+        self,
+        model,
+        latent,
+        edits,
+        folder,
+        read_latent,
+        read_loops,
+        build_surface=build_surface,
+        mesh_formats=MESH_FORMATS,
+    ):
         self.editor = LoopEditor(model, latent, edits)
         self.folder = Path(folder)
         self.read_latent = read_latent
         self.read_loops = read_loops
+        self.build_surface = build_surface
+        self.mesh_formats = mesh_formats
         self.first = self.last = 0
         self.blend_ends = None  # the two latents (A, B) of the blend slider
         self.dimensions = None  # the most active ones, once they are known
@@ -173,8 +189,6 @@ class EditSession:
 
     def stem(self):
         """Where what belongs to the present state is saved: a new number for each state."""
-        from loop_inference_outputs import free_stem
-
         latent, edits = self.editor.latent, self.editor.edits
         if self._saved is None or self._saved[0] is not latent or self._saved[1] != edits:
             self._saved = latent, edits, free_stem(self.folder)
@@ -201,15 +215,20 @@ class EditSession:
         UserError
             When there are no loops or a file cannot be written.
         """
-        from loop_inference_outputs import save_shape
-        from loop_reconstruction import reconstruct_mesh
 
         editor, info = self.editor, self.editor.info
         loops_by_plane = editor.shape.loops_by_plane
-        mesh = reconstruct_mesh(info.planes, loops_by_plane)
+        mesh = self.build_surface(info.planes, loops_by_plane)
         self.save_edit_list()
-        planes = info.planes
-        return save_shape(self.stem(), planes, loops_by_plane, mesh, editor.latent, formats)
+        return save_shape(
+            self.stem(),
+            info.planes,
+            loops_by_plane,
+            mesh,
+            editor.latent,
+            formats,
+            self.mesh_formats,
+        )
 
     def save_edit_list(self):
         """Write the edit list with its latent; the file's path."""

@@ -4,6 +4,7 @@
 format   files
 =======  =====================================================================================
 glb      the mesh, for viewers and the web
+ply      the mesh, for programs of the field
 stl      the mesh, for 3D printing
 svg      one drawing a slice, to scale, all with the same frame so that they can be stacked
 sheet    all slices in one drawing, to scale
@@ -171,6 +172,7 @@ def _svg(size, elements):
 
 FORMATS = {
     "glb": _save_mesh("glb"),
+    "ply": _save_mesh("ply"),
     "stl": _save_mesh("stl"),
     "svg": _save_slices,
     "sheet": _save_sheet,

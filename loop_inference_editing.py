@@ -15,7 +15,7 @@ _NO_WINDOW = (
 
 
 class EditingEngine:
-    """A part of `InferenceEngine`: needs its `model`, `info`, `options` and `edit_window`."""
+    """A part of `InferenceEngine`, of which it uses model, info, options, workers, edit_window."""
 
     def edit(self, title, latent, edit_file, read_latent, read_loops):
         """Let the user edit the shape of a latent in a window.
@@ -45,7 +45,16 @@ class EditingEngine:
             check_edits(edit_file, self.info)
             edits = edit_file.edits
         folder = Path(self.options.save_dir) / "inference"
-        session = EditSession(self.model, latent, edits, folder, read_latent, read_loops)
+        session = EditSession(
+            self.model,
+            latent,
+            edits,
+            folder,
+            read_latent,
+            read_loops,
+            build_surface=self.workers.build,
+            mesh_formats=self.options.save_format,
+        )
         if not self.edit_window(session, title):
             raise UserError(_NO_WINDOW)
         editor = session.editor

@@ -274,7 +274,13 @@ class InferenceEngine(EditingEngine):
                 path = stem.with_name(stem.name + "-edit.json")
                 save_edits(path, representation, shape.z, edits)
             path = save_shape(
-                stem, self.info.planes, shape.loops_by_plane, mesh, shape.z, action.formats
+                stem,
+                self.info.planes,
+                shape.loops_by_plane,
+                mesh,
+                shape.z,
+                action.formats,
+                self.options.save_format,
             )
             message += f", saved {path}"
         if self.show:

@@ -1,9 +1,9 @@
 """The files that `--save` writes, and their names: nothing is ever overwritten.
 
-`inference-#.obj` the mesh, `inference-#-latent.txt` the latent (numpy.savetxt; none for items of
-the dataset and given sequences), `inference-#-slices.npz` the loops. For new shapes # is a number,
-one more than the highest present. For others it is a label: gt<i>, reco<i>, seqviz, and where that
-is taken gt<i>-1, gt<i>-2 and so on.
+`inference-#.obj` the mesh (other endings with `--save_format`), `inference-#-latent.txt` the latent
+(numpy.savetxt; none for items of the dataset and given sequences), `inference-#-slices.npz` the
+loops. For new shapes # is a number, one more than the highest present. For others it is a label:
+gt<i>, reco<i>, seqviz, and where that is taken gt<i>-1, gt<i>-2 and so on.
 """
 
 import itertools
@@ -18,6 +18,7 @@ from loop_representations import save_slices
 
 # The mesh is written last: where it is, all the others are.
 SUFFIXES = ("-slices.npz", "-latent.txt", ".obj")
+MESH_FORMATS = ("obj",)  # by default
 
 
 def free_stem(folder, label=None):
@@ -39,7 +40,7 @@ def free_stem(folder, label=None):
             return folder / name
 
 
-def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=()):
+def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=(), mesh_formats=MESH_FORMATS):
     """Write the files of a shape.
 
     Parameters
@@ -50,21 +51,24 @@ def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=()):
     mesh : vertices (n, 3) float, faces (m, 3) int
     z : (L,) float or None
     formats : names of loop_export.FORMATS, to write as well
+    mesh_formats : endings of loop_mesh_writing.MESH_FORMATS, without their points
 
     Returns
     -------
-    Path of the mesh
+    Path of the mesh, the first of them
 
     Raises
     ------
     UserError
         When a file cannot be written.
     """
-    slices, latent, obj = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+    slices, latent = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES[:2])
+    meshes = [stem.with_name(f"{stem.name}.{kind}") for kind in mesh_formats]
     save_slices(slices, planes, loops_by_plane)
     if z is not None:
         with write_aside(latent) as temporary:
             np.savetxt(temporary, z)
     export_shape(stem, planes, loops_by_plane, mesh, formats)
-    save_mesh(obj, *mesh)
-    return obj
+    for path in meshes:
+        save_mesh(path, *mesh)
+    return meshes[0]

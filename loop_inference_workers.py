@@ -19,17 +19,19 @@ MOST_WORKERS = 8
 
 
 class SurfaceWorkers:
-    """Processes that run `loop_reconstruction.reconstruct_mesh`.
+    """Processes that build surfaces.
 
     Parameters
     ----------
     n_workers : how many; one a core by default. With one core, or if they fail, the work is done
         in this process.
+    reco, resolution : as `build_surface`
     """
 
-    def __init__(self, n_workers=None):
+    def __init__(self, n_workers=None, reco="loops", resolution=None):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.n_workers = min(cores, MOST_WORKERS) if n_workers is None else n_workers
+        self.build = functools.partial(build_surface, reco=reco, resolution=resolution)
         self._pool = None
 
     def start(self):
@@ -50,6 +52,16 @@ class SurfaceWorkers:
         finally:
             signal.signal(signal.SIGINT, handler)
 
+    def stop(self):
+        """End the processes, as soon as they are done with what they are at.
+
+        Left to the end of the program, the pool may be taken apart in an order in which it
+        complains.
+        """
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
     @contextlib.contextmanager
     def surfaces(self, planes, shapes):
         """The surfaces of shapes, worked out ahead while the caller deals with the first ones.
@@ -69,7 +81,7 @@ class SurfaceWorkers:
             self.start()
         if self._pool is not None:
             with contextlib.suppress(BrokenProcessPool):
-                futures = [self._pool.submit(_surface, planes, shape) for shape in shapes]
+                futures = [self._pool.submit(self.build, planes, shape) for shape in shapes]
         try:
             yield [
                 functools.partial(self._wait, futures[i] if futures else None, planes, shape)
@@ -83,13 +95,35 @@ class SurfaceWorkers:
         with contextlib.suppress(BrokenProcessPool):  # killed, or out of memory
             if future is not None:
                 return future.result()
-        return _surface(planes, shape)
+        return self.build(planes, shape)
 
 
-def _surface(planes, loops_by_plane):
-    from loop_reconstruction import reconstruct_mesh
+def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
+    """The surface of a shape.
 
-    return reconstruct_mesh(planes, loops_by_plane)
+    Parameters
+    ----------
+    planes : (P, 4, 3) float
+    loops_by_plane : list of P lists of (k, 2) float loops
+    reco : "loops" (`loop_reconstruction`) or "poisson" (`loop_poisson`)
+    resolution : int, grid cells along the longest side, of "loops"; None for the default
+
+    Returns
+    -------
+    vertices (n, 3) float, faces (m, 3) int
+
+    Raises
+    ------
+    ValueError
+        When no surface can be built from the loops.
+    """
+    if reco == "poisson":
+        from loop_poisson import poisson_mesh
+
+        return poisson_mesh(planes, loops_by_plane)
+    from loop_reconstruction import DEFAULT_RESOLUTION, reconstruct_mesh
+
+    return reconstruct_mesh(planes, loops_by_plane, resolution or DEFAULT_RESOLUTION)
 
 
 def _warm_up():

@@ -9,6 +9,7 @@ The commands are typed, or piped:
 Type `help` at the prompt. With NO_POLYSCOPE set, or without a display, no windows are opened.
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -22,10 +23,22 @@ def main():
     require(options, "save_dir")
     from loop_inference_workers import SurfaceWorkers
 
-    workers = SurfaceWorkers()
-    if not sys.stdin.isatty():
-        # A script is likely to save many shapes. While torch is imported the other cores are idle.
-        workers.start()
+    if options.reco == "poisson" and importlib.util.find_spec("pymeshlab") is None:
+        raise UserError(
+            "--reco poisson: needs pymeshlab, which is not installed; run: pip install pymeshlab"
+        )
+    workers = SurfaceWorkers(reco=options.reco, resolution=options.reco_resolution)
+    try:
+        if not sys.stdin.isatty():
+            # A script is likely to save many shapes. While torch is imported the other cores idle.
+            workers.start()
+        return session(options, workers)
+    finally:
+        workers.stop()
+
+
+def session(options, workers):
+    """Perform the commands that are typed or piped; the exit status."""
     # Waiting threads of torch must not spin: with anything else on the same cores, our own workers
     # or another program, spinning makes decoding tens of times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -257,6 +257,30 @@ def make_parser(description=None):
         help="the data of the REPL's commands is the test set",
     )
 
+    add = parser.add_argument_group("meshes that the REPL saves").add_argument
+    add(
+        "--reco",
+        choices=("loops", "poisson"),
+        default="loops",
+        help="rebuild surfaces from the loops themselves, or as the paper does, by screened "
+        "Poisson reconstruction (which needs pymeshlab)",
+    )
+    add(
+        "--reco_resolution",
+        type=_number(int, low=8),
+        default=96,
+        metavar="N",
+        help="grid cells along the longest side of the loops, for --reco loops",
+    )
+    add(
+        "--save_format",
+        choices=("obj", "ply", "stl", "glb"),
+        nargs="+",
+        default=["obj"],
+        metavar="{obj,ply,stl,glb}",
+        help="kinds of mesh files",
+    )
+
     add = parser.add_argument_group("training").add_argument
     add(
         "--count_from_epoch",

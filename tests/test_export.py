@@ -26,6 +26,7 @@ def test_every_format_writes_its_files(tmp_path):
     paths = export_shape(tmp_path / "inference-3", *shape(), list(FORMATS))
     assert [path.name for path in paths] == [
         "inference-3.glb",
+        "inference-3.ply",
         "inference-3.stl",
         "inference-3-slice-00.svg",
         "inference-3-slice-02.svg",
@@ -35,7 +36,7 @@ def test_every_format_writes_its_files(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in paths)
 
 
-@pytest.mark.parametrize("kind", ["glb", "stl"])
+@pytest.mark.parametrize("kind", ["glb", "ply", "stl"])
 def test_meshes_can_be_read_back(kind, tmp_path):
     (path,) = export_shape(tmp_path / "a", *shape(), [kind])
     mesh = trimesh.load_mesh(path)

@@ -47,7 +47,9 @@ class Session:
 
     def __init__(self, words, show=None, workers=None):
         self.options = parse_options(words)
-        workers = workers or SurfaceWorkers(1)
+        workers = workers or SurfaceWorkers(
+            1, reco=self.options.reco, resolution=self.options.reco_resolution
+        )
         self.engine = InferenceEngine(self.options, workers, show, report=lambda line: None)
         settings = LoopInferenceSettings(
             Path(self.options.save_dir),
@@ -101,6 +103,44 @@ def assert_starts_like(sequence, full):
     length = np.flatnonzero(used)[-1] + 1
     assert length > 10 and used[:length].all()
     np.testing.assert_allclose(sequence[:length], full[:length], atol=1e-4)
+
+
+# ------------------------------------------------------------------------------ how it is saved
+
+
+def test_kinds_of_mesh_files_and_their_resolution(tmp_path, expected):
+    words = published(tmp_path)
+    np.savetxt(tmp_path / "z.txt", expected["latents"][0])
+    decode = f"submit decode |{tmp_path}/z.txt --save"
+    fine = Session([*words, "--save_format", "ply", "stl"])
+    assert "inference-0.ply" in fine.do(f"{decode} --format stl,json", "run")
+    kinds = ("-latent.txt", "-loops.json", "-slices.npz", ".ply", ".stl")
+    assert fine.saved() == [f"inference-0{kind}" for kind in kinds]
+    coarse = Session([*words, "--reco_resolution", "24"])
+    coarse.do(decode, "run")
+    assert "inference-1.obj" in coarse.saved()  # the number of the first is taken
+    meshes = [trimesh.load(fine.folder / f"inference-{name}") for name in ("0.ply", "1.obj")]
+    assert all(mesh.is_watertight for mesh in meshes)
+    assert len(meshes[1].faces) < len(meshes[0].faces) / 4
+
+
+def test_poisson_needs_pymeshlab(tmp_path):
+    words = [*published(tmp_path), "--reco", "poisson"]
+    hidden = tmp_path / "pymeshlab-hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'pymeshlab' else find(name, *rest)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *words],
+        input="",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(hidden)},
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert "needs pymeshlab" in done.stderr and done.stderr.count("\n") == 1
 
 
 # ------------------------------------------------------------------------------------- what is made

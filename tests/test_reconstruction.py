@@ -385,6 +385,23 @@ def test_any_loops_give_a_closed_oriented_surface(loops_by_plane, axis, resoluti
     assert heights.min() >= -0.48 - 1e-9 and heights.max() <= 0.48 + 1e-9
 
 
+def test_loops_nested_all_over_each_other_below_an_empty_plane():
+    """Loops of an untrained model above which there is nothing."""
+    corners = [
+        [(-0.088, 0.035), (-0.041, 0.043), (0.005, 0.014), (-0.048, -0.01)],
+        [(-0.095, 0.028), (-0.043, 0.023), (0.003, -0.005), (-0.042, -0.016)],
+        [(-0.11, 0.024), (-0.04, 0.025), (0.018, -0.018), (-0.037, -0.033)],
+        [(-0.11, 0.021), (-0.029, 0.025), (0.025, -0.027), (-0.03, -0.043)],
+        [(-0.107, 0.017), (-0.028, 0.025), (0.022, -0.024), (-0.027, -0.04)],
+        [(-0.121, 0.014), (-0.041, 0.03), (0.013, -0.016), (-0.038, -0.035)],
+        [(-0.144, 0.014), (-0.049, 0.04), (0.013, -0.011), (-0.049, -0.035)],
+        [(-0.17, 0.01), (-0.047, 0.058), (0.043, -0.009), (-0.04, -0.054)],
+    ]
+    planes = make_planes("y", 12, -0.49, -0.15)
+    loops_by_plane = [[] for _ in range(10)] + [[np.array(loop) for loop in corners], []]
+    checked(*reconstruct_mesh(planes, loops_by_plane, resolution=28))
+
+
 def test_one_point_out_of_line_is_no_reason_to_fail():
     loops = [[circle(0.2)] for _ in range(5)]
     loops[2][0][7] = (0.5, -0.4)
