@@ -5,8 +5,9 @@ by a factor that varies smoothly with height, and its points are jittered. What 
 in canonical form: 32 evenly spaced points from the one with the least u + v on, clockwise. So it
 could have been sliced from a mesh, but for the jitter.
 
-The loops that a decoder is given as its history can be disturbed as well, so that it learns to go
-on from its own loops, which are never quite right.
+The loops that a decoder is given as its history can be disturbed as well. With true loops before
+it, a decoder needs its latent for little, learns to do without, and then goes astray from its own
+loops, which are never quite right.
 """
 
 import math
@@ -21,8 +22,9 @@ HEIGHT_SCALE = 0.10  # of each of the waves below, as a log of a factor
 HEIGHT_WAVES = (0.5, 1.0, 2.0)  # how many of each fit into the height of the shape
 JITTER = 0.001  # of each point; the shapes' longest side is 1
 
-# Of each loop of a history, at most: every shape draws its share of these between 0 and 1.
-HISTORY_SHIFT = 0.02
+# Of histories, at most: every shape draws its share of these between 0 and 1.
+HISTORY_MISSING = 1.0  # of the loops; half of the shapes miss none
+HISTORY_SHIFT = 0.02  # of each loop
 HISTORY_LOG_SCALE = 0.04  # of each in-plane axis
 HISTORY_JITTER = 0.004  # of each point
 
@@ -69,15 +71,16 @@ def augment(points, flags, n_planes, generator):
     return torch.where((extent > NO_SIZE)[..., None, None], canonical(varied), points)
 
 
-def disturb_history(points, generator):
-    """Shift, scale and jitter every loop a little on its own, some shapes more than others.
+def disturb_history(points, blank, generator):
+    """Shift, scale and jitter every loop a little on its own, and blank some.
 
-    Bengio et al., Scheduled Sampling (2015) is about the gap that this narrows: in training a
-    decoder sees true histories, later its own. Noise costs no second pass.
+    Blanked loops make the decoder look at its latent: word dropout, from Bowman et al., Generating
+    Sentences from a Continuous Space (2016). The noise stands for the decoder's own errors.
 
     Parameters
     ----------
     points : (T, B, n, 2) float, loops in plane coordinates, not normalised
+    blank : (n, 2) float, what stands for a loop that is missing
     generator : torch.Generator on the device of `points`
 
     Returns
@@ -89,15 +92,20 @@ def disturb_history(points, generator):
     def normal(*shape):
         return torch.randn(*shape, 2, generator=generator, device=points.device)
 
-    share = torch.rand(n_shapes, generator=generator, device=points.device)[:, None, None]
+    def uniform(*shape):
+        return torch.rand(*shape, generator=generator, device=points.device)
+
+    share = uniform(n_shapes)[:, None, None]
     low, high = points.amin(dim=-2, keepdim=True), points.amax(dim=-2, keepdim=True)
     centre = 0.5 * (low + high)
     scale = torch.exp(share * HISTORY_LOG_SCALE * normal(n_steps, n_shapes, 1))
     shift = share * HISTORY_SHIFT * normal(n_steps, n_shapes, 1)
     jitter = share * HISTORY_JITTER * normal(n_steps, n_shapes, n_points)
     disturbed = centre + (points - centre) * scale + shift + jitter
+    missing = HISTORY_MISSING * (2 * uniform(n_shapes) - 1)  # below 0: none
+    missing = (uniform(n_steps, n_shapes) < missing)[..., None, None]
     sized = (high - low).sum(dim=-1, keepdim=True) > NO_SIZE
-    return torch.where(sized, disturbed, points)
+    return torch.where(sized, torch.where(missing, blank, disturbed), points)
 
 
 def canonical(points):

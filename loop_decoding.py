@@ -8,6 +8,8 @@ next input, which is how moving one loop changes all that follow.
 import numpy as np
 import torch
 
+from loop_threads import threads_for
+
 # A sequence that has ended is noticed at most this many steps late. Looking at every step would
 # cost more than the steps saved, and on a GPU every look waits for the device.
 STEPS_BETWEEN_END_CHECKS = 8
@@ -67,22 +69,23 @@ def decode_batch(decoder, latents, n_steps, representation, ended=None):
     n_features = representation.n_features
     outputs = latents.new_zeros(len(latents), n_steps, n_features)
     active = torch.arange(len(latents), device=latents.device)
-    state = decoder.begin(latents)
-    step_input = latents.new_zeros(len(latents), n_features)
-    for t in range(n_steps):
-        step_input = decoder.step(state, step_input)  # (b, F)
-        if representation.has_flag:
-            step_input[:, -1].sigmoid_()
-        outputs[active, t] = step_input
-        if ended is None or (t + 1) % STEPS_BETWEEN_END_CHECKS:
-            continue
-        going_on = np.flatnonzero(~ended(outputs[active, : t + 1].cpu().numpy()))
-        if not len(going_on):
-            break
-        if len(going_on) < len(active):
-            going_on = torch.from_numpy(going_on).to(latents.device)
-            state.select(going_on)
-            active, step_input = active[going_on], step_input[going_on]
+    with threads_for(len(latents)):
+        state = decoder.begin(latents)
+        step_input = latents.new_zeros(len(latents), n_features)
+        for t in range(n_steps):
+            step_input = decoder.step(state, step_input)  # (b, F)
+            if representation.has_flag:
+                step_input[:, -1].sigmoid_()
+            outputs[active, t] = step_input
+            if ended is None or (t + 1) % STEPS_BETWEEN_END_CHECKS:
+                continue
+            going_on = np.flatnonzero(~ended(outputs[active, : t + 1].cpu().numpy()))
+            if not len(going_on):
+                break
+            if len(going_on) < len(active):
+                going_on = torch.from_numpy(going_on).to(latents.device)
+                state.select(going_on)
+                active, step_input = active[going_on], step_input[going_on]
     return outputs
 
 
@@ -108,24 +111,25 @@ def decode_with_intervention(decoder, latent, n_steps, representation, intervent
     ValueError
         When the function returns something else, or a new latent with arch version 0.
     """
-    state = decoder.begin(latent)
     memory = InterventionState(latent)
     outputs = latent.new_zeros(n_steps, representation.n_features)
     timestep = latent.new_zeros(1, representation.n_features)
-    for t in range(n_steps):
-        timestep = decoder.step(state, timestep)  # (1, F)
-        if representation.has_flag:
-            timestep[:, -1].sigmoid_()
-        answer = intervention(dataset, memory, timestep.clone())
-        change_latent = None
-        if isinstance(answer, tuple):
-            answer, change_latent = answer
-        timestep = _as_tensor(answer, timestep, f"timestep of loop {t}")
-        outputs[t] = timestep[0]
-        if change_latent is not None:
-            latent = _as_tensor(change_latent(latent.clone()), latent, f"latent after loop {t}")
-            decoder.recondition(state, latent)
-            memory.store("latent_z", latent)
+    with threads_for(1):
+        state = decoder.begin(latent)
+        for t in range(n_steps):
+            timestep = decoder.step(state, timestep)  # (1, F)
+            if representation.has_flag:
+                timestep[:, -1].sigmoid_()
+            answer = intervention(dataset, memory, timestep.clone())
+            change_latent = None
+            if isinstance(answer, tuple):
+                answer, change_latent = answer
+            timestep = _as_tensor(answer, timestep, f"timestep of loop {t}")
+            outputs[t] = timestep[0]
+            if change_latent is not None:
+                latent = _as_tensor(change_latent(latent.clone()), latent, f"latent after loop {t}")
+                decoder.recondition(state, latent)
+                memory.store("latent_z", latent)
     return outputs
 
 

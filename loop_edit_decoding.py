@@ -25,6 +25,7 @@ from loop_decoding import STEPS_BETWEEN_END_CHECKS
 from loop_edits import apply_edits
 from loop_geometry import lift
 from loop_representations import sequence_planes, sequence_to_loops
+from loop_threads import threads_for
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +105,8 @@ class EditedDecoder:
         self._edits = [edit for edit in edits if edit.acts()]
         self._n_fresh = {}
         everything = tuple(range(len(self._edits)))
-        self._advance(everything)
+        with threads_for(1):
+            self._advance(everything)
         self._runs = {key: r for key, r in self._runs.items() if key in self._n_fresh or not key}
         return self._shape(everything)
 
@@ -112,7 +114,8 @@ class EditedDecoder:
     def untouched(self):
         """The `EditedShape` without edits."""
         self._n_fresh = {}
-        self._advance(())
+        with threads_for(1):
+            self._advance(())
         return self._shape(())
 
     def starting_loops(self, edits):

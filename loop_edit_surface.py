@@ -95,8 +95,11 @@ def _prepare():
 
     import loop_reconstruction  # noqa: F401
 
-    if hasattr(os, "nice"):
-        os.nice(10 - os.nice(0))
+    # Decoding and drawing go first: with few cores they would wait for this otherwise.
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(10)
     end_with_parent()
 
 

@@ -19,10 +19,10 @@ from loop_files import UserError
 from loop_pictures import save_gif, save_png
 from loop_reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
 
-WINDOW_SIZE = (1280, 960)
+WINDOW_SIZE = (1160, 880)  # drawn without a graphics card, pixels are what costs
 PANEL_WIDTH = 350
 REST_SECONDS = 0.4  # without a change, before the surface is made sharp
-SLOW_FRAME_SECONDS = 0.12
+SLOW_FRAME_SECONDS = 0.06
 CLICK_PIXELS = 4  # a press that moves further is a drag
 TURNTABLE_PICTURES = 48
 TURNTABLE_SECONDS = 4.0

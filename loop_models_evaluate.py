@@ -12,9 +12,11 @@ from pathlib import Path
 
 from loop_files import UserError, run_script, write_text
 from loop_models_options import answer_before_imports, parse_options, require
+from loop_threads import wait_briefly
 
 if __name__ == "__main__":
     answer_before_imports(__doc__, beside_optfile=("n_samples",))
+    wait_briefly()
 
 import numpy as np
 import torch

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from loop_files import UserError, run_script
 from loop_models_options import parse_options, require
+from loop_threads import wait_briefly
 
 
 def main():
@@ -39,9 +40,7 @@ def main():
 
 def session(options, workers):
     """Perform the commands that are typed or piped; the exit status."""
-    # Waiting threads of torch must not spin: with anything else on the same cores, our own workers
-    # or another program, spinning makes decoding tens of times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     # Importing torch takes seconds, which nobody should wait who asks for help or mistypes.
     from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
     from loop_inference_engine import InferenceEngine

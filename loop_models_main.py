@@ -8,6 +8,7 @@ losses of a trained model on the train and test sets. On several GPUs or machine
     torchrun --nproc_per_node=N loop_models_main.py --optfile vases-optfile.txt
 """
 
+import gc
 import os
 import sys
 import time
@@ -15,12 +16,11 @@ from pathlib import Path
 
 from loop_files import UserError, run_script, write_text
 from loop_models_options import answer_before_imports, format_options, parse_options, require
+from loop_threads import wait_briefly
 
 if __name__ == "__main__":
     answer_before_imports(__doc__)
-    # Threads that spin while they wait take the cores from each other as soon as anything else runs
-    # on the machine, and a step then takes ten times as long. Must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
 
 import torch
 import torch.distributed as dist
@@ -49,6 +49,9 @@ def main():
         return train(options)
     finally:
         if dist.is_initialized():
+            # What refers to the group goes first, even in cycles: a group that lives on until the
+            # interpreter ends may abort it.
+            gc.collect()
             dist.destroy_process_group()
 
 

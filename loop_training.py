@@ -155,7 +155,7 @@ class Trainer:
         flags = timesteps[..., -1].masked_fill(padding[..., 0], 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
         points = augment(points, flags, self.dataset.info.n_planes, self.generator)
-        history = disturb_history(points, self.generator)
+        history = disturb_history(points, self.mean[:-1].view(-1, 2), self.generator)
         flag = timesteps[..., -1:]
         targets, history = (
             ((torch.cat([loops.flatten(-2), flag], dim=-1) - self.mean) / self.std).masked_fill(

@@ -169,7 +169,7 @@ def main(folder):
         note("at first", colors=colors_seen(ps))
 
         # A slider: one drag is one edit, and one step to undo.
-        hand.drag(hand.place("move u", 0.5), (40, 0))
+        hand.drag(hand.place("move u", 0.5), (30, 0))
         note("slider", colors=colors_seen(ps))
         hand.press("undo")
         note("undone")

@@ -81,10 +81,15 @@ def test_half_of_the_shapes_are_mirrored(batch):
 
 def test_a_disturbed_history(batch):
     points, _ = batch
-    disturbed = disturb_history(points, torch.Generator().manual_seed(0))
+    points = points.repeat(1, 200, 1, 1)
+    blank = torch.full((32, 2), 7.0)
+    disturbed = disturb_history(points, blank, torch.Generator().manual_seed(0))
     assert torch.equal(disturbed[2 * N_PLANES :], points[2 * N_PLANES :])
-    moved = (disturbed - points)[: 2 * N_PLANES].mean(dim=-2).norm(dim=-1)  # (T, B)
-    assert (moved > 0).all() and moved.amax() < 5 * HISTORY_SHIFT
-    assert (moved.std(dim=0) > 0).all()  # each loop on its own
-    again = disturb_history(points, torch.Generator().manual_seed(0))
+    missing = (disturbed == blank).all(dim=(-1, -2))[: 2 * N_PLANES]  # (T, B)
+    # Half of the shapes miss none, the others half of their loops on average.
+    assert 0.45 < (missing.sum(dim=0) == 0).float().mean() < 0.65
+    assert 0.2 < missing.float().mean() < 0.3
+    moved = (disturbed - points)[: 2 * N_PLANES].mean(dim=-2).norm(dim=-1)
+    assert (moved > 0).all() and moved[~missing].amax() < 5 * HISTORY_SHIFT
+    again = disturb_history(points, blank, torch.Generator().manual_seed(0))
     assert torch.equal(disturbed, again)
