@@ -19,7 +19,7 @@ from loop_files import UserError
 from loop_pictures import save_gif, save_png
 from loop_reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
 
-WINDOW_SIZE = (1160, 880)  # drawn without a graphics card, pixels are what costs
+WINDOW_SIZE = (1100, 880)  # drawn without a graphics card, pixels are what costs
 PANEL_WIDTH = 350
 REST_SECONDS = 0.4  # without a change, before the surface is made sharp
 SLOW_FRAME_SECONDS = 0.06
@@ -84,8 +84,7 @@ class EditWindow:
         self._turntable = None
         self.ps.set_SSAA_factor(1)
         self.ps.set_window_size(*WINDOW_SIZE)
-        # Framed between the panel and as much room on the other side.
-        self._aim(fit_camera(points, (WINDOW_SIZE[0] - 2 * PANEL_WIDTH, WINDOW_SIZE[1])))
+        self._aim(_beside_panel(fit_camera(points, (WINDOW_SIZE[0] - PANEL_WIDTH, WINDOW_SIZE[1]))))
         self.ps.set_view_center_raw(self.canvas.center)
 
     def open(self):
@@ -282,7 +281,7 @@ class EditWindow:
         for i in range(TURNTABLE_PICTURES):
             self.message = f"turntable: picture {i + 1} of {TURNTABLE_PICTURES}"
             self._aim(camera.orbited(self.canvas.center, 360 * i / TURNTABLE_PICTURES))
-            pictures.append(self._picture()[:, PANEL_WIDTH:-PANEL_WIDTH])
+            pictures.append(self._picture()[:, :-PANEL_WIDTH])
             yield
         self._aim(camera)
         path = self.session.path(".gif")
@@ -300,3 +299,13 @@ class EditWindow:
         self.ps.set_view_projection_mode("perspective")
         self.ps.set_vertical_fov_degrees(camera.fov)
         self.ps.look_at_dir(camera.position, camera.target, camera.up)
+
+
+def _beside_panel(camera):
+    """A camera moved sideways, so that what it aims at is in the middle of the room left free."""
+    look = camera.target - camera.position
+    right = np.cross(look, camera.up)
+    right /= np.linalg.norm(right)
+    pixel = 2 * np.linalg.norm(look) * np.tan(np.radians(camera.fov) / 2) / WINDOW_SIZE[1]
+    aside = PANEL_WIDTH / 2 * pixel * right
+    return Camera(camera.position + aside, camera.target + aside, camera.up, camera.fov)

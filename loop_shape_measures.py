@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from loop_geometry import plane_heights
-from loop_reconstruction import PREVIEW_RESOLUTION, reconstruct_mesh
+from loop_reconstruction import reconstruct_mesh
 
 CLOUD_POINTS = 2048  # of a shape, as in Achlioptas et al. and PointFlow
 SURFACE_POINTS = 20_000  # of a mesh, where two single meshes are compared
@@ -134,7 +134,7 @@ def surface_distance(planes, loops_by_plane, other_loops_by_plane, seed):
 def _rebuild(planes, loops_by_plane):
     """The mesh of some loops as trimesh has it; None where there is none."""
     try:
-        vertices, faces = reconstruct_mesh(planes, loops_by_plane, PREVIEW_RESOLUTION)
+        vertices, faces = reconstruct_mesh(planes, loops_by_plane)
     except ValueError:
         return None
     return trimesh.Trimesh(vertices, faces, process=False)

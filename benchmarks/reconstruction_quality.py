@@ -3,6 +3,7 @@
     python benchmarks/reconstruction_quality.py                     16 procedural vases
     python benchmarks/reconstruction_quality.py FOLDER …            the meshes in some folders
     python benchmarks/reconstruction_quality.py --vases 16 FOLDER … both
+    python benchmarks/reconstruction_quality.py --reco poisson      the paper's way (pymeshlab)
 
 Every mesh is centred, scaled to a longest side of 1, cut by 32 planes along y from -0.48 to 0.48,
 written as a loop sequence of 32 points a loop, and rebuilt from that. The columns:
@@ -34,15 +35,19 @@ def main():
     )
     parser.add_argument("folders", nargs="*", type=Path, help="folders of meshes")
     parser.add_argument("--vases", type=int, metavar="N", help="procedural vases to measure too")
+    parser.add_argument("--reco", choices=("loops", "poisson"), default="loops", help="how")
     parser.add_argument("--resolution", type=int, help="grid cells; default: that of the program")
     parser.add_argument("--first_seed", type=int, default=1000, help="seed of the first vase")
     arguments = parser.parse_args()
     if arguments.vases is None:
         arguments.vases = 0 if arguments.folders else 16
 
-    from loop_reconstruction import DEFAULT_RESOLUTION
+    from loop_inference_workers import build_surface
 
-    resolution = arguments.resolution or DEFAULT_RESOLUTION
+    def build(planes, loops_by_plane):
+        return build_surface(planes, loops_by_plane, arguments.reco, arguments.resolution)
+
+    make_vase(arguments.first_seed)  # so that no row pays for imports
     print(
         f"{'':34s}{'distance':>9s}{'floor':>8s}{'normals':>9s}{'loops':>9s}"
         f"{'closed':>8s}{'euler':>10s}{'seconds':>9s}"
@@ -50,7 +55,7 @@ def main():
     for name, meshes in groups(arguments):
         rows = []
         for label, vertices, faces in meshes:
-            row = measure(vertices, faces, resolution)
+            row = measure(vertices, faces, build)
             rows.append(row)
             print_row(label, row)
         print_row(f"{name}: mean of {len(rows)}", mean_of(rows))
@@ -81,13 +86,15 @@ def make_vase(seed):
     return np.asarray(mesh.vert_properties[:, :3], dtype=float), np.asarray(mesh.tri_verts)
 
 
-def measure(vertices, faces, resolution):
-    """Slice a mesh, rebuild it from its loop sequence and compare: a dict of the columns."""
+def measure(vertices, faces, build):
+    """Slice a mesh, rebuild it from its loop sequence and compare: a dict of the columns.
+
+    `build` gives the vertices and faces for planes and loops by plane.
+    """
     import numpy as np
     import trimesh
 
     from loop_geometry import make_planes
-    from loop_reconstruction import reconstruct_mesh
     from loop_representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
     from loop_slicing import slice_mesh
 
@@ -99,7 +106,7 @@ def measure(vertices, faces, resolution):
     sequence, plane_index = loops_to_sequence(loops, polyline)
     loops = sequence_to_loops(sequence, N_PLANES, polyline, False, plane_index)
     started = time.process_time()
-    mesh = trimesh.Trimesh(*reconstruct_mesh(planes, loops, resolution), process=False)
+    mesh = trimesh.Trimesh(*build(planes, loops), process=False)
     seconds = time.process_time() - started
     distance, normals = compare(original, mesh)
     return {

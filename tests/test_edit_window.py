@@ -118,7 +118,7 @@ def test_what_is_saved(steps, folder):
     for ending in (".obj", ".glb"):
         assert len(trimesh.load_mesh(saved / f"inference-0{ending}").faces) > 1000
     picture = np.asarray(Image.open(saved / "inference-0.png"))
-    assert picture.shape == (880, 1160, 3) and picture.std() > 10
+    assert picture.shape == (880, 1100, 3) and picture.std() > 10
 
 
 def test_a_script_gives_the_loops_of_the_window(steps, folder):
