@@ -33,6 +33,7 @@ LARGEST_GAP = 2.5
 LEAST_LIKENESS = 0.4
 # A loose end reaches a loop of the other plane over a gap of this many plane distances.
 NEAR_GAP = 0.4
+HANDLE_GAP = 0.8  # the same for the other end of what hangs on that part already
 WIDEST_TUBE = 4  # plane distances: wider loops are no handles and end by themselves
 # A pair that has moved by more than this share of its thickness is blended in a moving frame.
 STRAIGHT_SHIFT = 0.25
@@ -272,13 +273,21 @@ def _lean(loops, groups, thicknesses):
         if part[loop] not in held:
             others = others[part[others] != part[loop]]
         if len(others):
-            gaps = shapely.distance(loops.polygons[loop], loops.polygons[others]) / thickness
+            gaps = shapely.distance(loops.polygons[loop], loops.regions[others]) / thickness
             ends.append((gaps.min(), loop, int(others[gaps.argmin()]), group))
+    hanging = set()
     for gap, loop, target, group in sorted(ends, key=lambda end: end[:2]):
-        if gap > (NEAR_GAP if part[loop] in held else LARGEST_GAP):
+        largest = NEAR_GAP
+        if part[loop] not in held:
+            largest = LARGEST_GAP
+        elif part[loop] in hanging or part[loop] == part[target]:
+            largest = HANDLE_GAP
+        if gap > largest:
             continue
-        held.add(part[loop])
-        way = shapely.shortest_line(loops.polygons[loop], loops.polygons[target])
+        if part[loop] not in held:
+            hanging.add(part[loop])
+            held.add(part[loop])
+        way = shapely.shortest_line(loops.polygons[loop], loops.regions[target])
         way = shapely.get_coordinates(way)
         towards = way[1] - loops.centroid[loop]
         deep = 2 * min(loops.radius[loop], loops.radius[target])

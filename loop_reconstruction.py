@@ -14,6 +14,8 @@ loops before let expect its end, and half-way to the next plane when they do not
 
 import numpy as np
 from scipy.ndimage import map_coordinates
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 import loop_geometry
 from loop_correspondence import group_loops
@@ -29,6 +31,7 @@ PREVIEW_RESOLUTION = 28
 LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones cannot be seen
 LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers a slab
 MOST_LAYERS_WHERE_STEEP = 12  # where thin parts move sideways and must not fall apart
+SPLINTER = 0.5  # cubic cells: the smallest part with loops of its own is larger
 NEAREST_TO_NODE = 0.02  # cells: how close a vertex may come to a grid node, so that none coincide
 
 
@@ -77,7 +80,7 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
     if not len(loops):
         raise ValueError("the loops enclose no area")
     fields = LoopFields(loops, group_loops(loops, heights), heights, shape)
-    vertices, faces, plane, excess = _march(*_layers(fields))
+    vertices, faces, plane, excess = _without_splinters(*_march(*_layers(fields)))
     vertices = polish(vertices, faces, plane, excess, loops)
 
     upwards = planes[0, 0] if rising else -planes[0, 0]
@@ -136,6 +139,30 @@ def _fractions(fields, k):
                 steep = max(steep, 2 * abs(radii[1] - radii[0]))
     n_layers = max(n_layers, min(int(np.ceil(steep)), MOST_LAYERS_WHERE_STEEP))
     return np.arange(1, n_layers) / n_layers
+
+
+def _without_splinters(vertices, faces, plane, excess):
+    """Leave out parts and hollows that no loop speaks of, as where loops cross each other.
+
+    They lie between two planes, or are next to nothing. Takes and gives what `_march` does.
+    """
+    sides = np.concatenate([faces[:, :2], faces[:, 1:]]).T
+    graph = coo_array((np.ones(sides.shape[1], dtype=bool), sides), shape=(len(vertices),) * 2)
+    n_parts, part = connected_components(graph, directed=False)
+    if n_parts == 1:
+        return vertices, faces, plane, excess
+    volumes = np.linalg.det(vertices[faces] - vertices.mean(axis=0)) / 6
+    volume = np.abs(np.bincount(part[faces[:, 0]], weights=volumes, minlength=n_parts))
+    on_loops = np.bincount(part, weights=plane >= 0) > 0
+    kept = (on_loops & (volume > SPLINTER)) | (volume == volume.max())
+    vertex_kept = kept[part]
+    number = np.cumsum(vertex_kept) - 1
+    return (
+        vertices[vertex_kept],
+        number[faces[kept[part[faces[:, 0]]]]],
+        plane[vertex_kept],
+        excess[vertex_kept],
+    )
 
 
 def _march(field, heights, plane):

@@ -35,7 +35,7 @@ def options_of(settings, folder, device="cpu"):
     return options
 
 
-def dataset_of(folder, full_length=False):
+def dataset_of(folder, full_length=False, n_shapes=N_SHAPES):
     """Vases of at most 91 timesteps, padded to 91, as a `LoopSeqDataset`.
 
     They are made in `folder/data` when they are not there yet.
@@ -44,7 +44,7 @@ def dataset_of(folder, full_length=False):
     """
     data, n_workers = folder / "data", len(os.sched_getaffinity(0))
     if not data.exists():
-        make_dataset("vases", data, N_SHAPES, 0, seed=0, num_workers=n_workers)
+        make_dataset("vases", data, n_shapes, 0, seed=0, num_workers=n_workers)
     cached = build_or_load_cache(data / "train", "fixed-res-polyline")
     kept = np.flatnonzero(cached.lengths <= N_TIMESTEPS)
     cached.sequences = cached.sequences[kept, :N_TIMESTEPS]
