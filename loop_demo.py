@@ -48,7 +48,7 @@ def main():
     print("\nDrawing ...", flush=True)
     os.environ["NO_GUI"] = "1"  # python polyscope_screenies.py asks for a view where it can
     pictures = {
-        "twelve samples": draw_gallery(samples, OUTPUT / "samples.png", columns=6),
+        "twelve samples": draw_gallery(samples, OUTPUT / "samples.png", columns=6, framing="each"),
         "from one vase to another": draw_gallery(
             interpolated, OUTPUT / "interpolation.png", columns=N_INTERPOLATED
         ),
@@ -100,11 +100,12 @@ def python(*words, commands=None):
     return "".join(printed)
 
 
-def draw_gallery(meshes, path, columns):
+def draw_gallery(meshes, path, columns, framing="together"):
     """Draw meshes with their loops into one picture; returns its path."""
     import polyscope_screenies
 
-    polyscope_screenies.IMAGE_SIZE = (500, 500)
+    polyscope_screenies.IMAGE_SIZE = (440, 500)
+    polyscope_screenies.FRAMING = framing
     polyscope_screenies.GROUND_SHADOW = True
     polyscope_screenies.GALLERY = str(path.resolve())
     polyscope_screenies.GALLERY_COLUMNS = columns
