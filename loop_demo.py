@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 OUTPUT = Path("demo_output")
 OPTFILE = "demo-vases-optfile.txt"
 EDIT = "demo-vases-edit.json"  # the latent of a vase, and one loop scaled by 0.3 and moved outwards
-TEST_MESH = OUTPUT / "vases/test/vase-0001.obj"  # the model was not trained on it
+TEST_MESH = OUTPUT / "vases/test/vase-0000.obj"  # the model was not trained on it
 N_SAMPLES, N_INTERPOLATED = 12, 8
 COMMANDS = "\n".join(
     [
@@ -52,7 +52,7 @@ def main():
         "from one vase to another": draw_gallery(
             interpolated, OUTPUT / "interpolation.png", columns=N_INTERPOLATED
         ),
-        "a mesh the model has not seen, and what it makes of it": draw_gallery(
+        "a mesh the model has not seen, and roughly what it looks like to it": draw_gallery(
             [TEST_MESH, reconstructed], OUTPUT / "reconstruction.png", columns=2
         ),
         "one loop moved (red), and what follows (pink)": draw_edit(
@@ -62,7 +62,7 @@ def main():
     print("\nLook at")
     for what, picture in pictures.items():
         print(f"  {picture!s:<32} {what}")
-    print(f"The shapes are in {before.parent}/.")
+    print(f"The shapes are in {before.parent}/; remove there what you have seen.")
 
 
 def python(*words, commands=None):

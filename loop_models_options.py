@@ -18,7 +18,7 @@ ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transforme
 LOOP_REPR_TYPES = ("ellipse-single", "ellipse-multiple", "fixed-res-polyline")
 
 
-def parse_options(argv=None, description=None, beside_optfile=()):
+def parse_options(argv=None, description=None, beside_optfile=(), quiet=False):
     """Parse the options of a script, from `argv` or the command line.
 
     Parameters
@@ -27,6 +27,7 @@ def parse_options(argv=None, description=None, beside_optfile=()):
     description : what the script does, for `--help`
     beside_optfile : names of options of one value that are read from `argv` even when it names an
         optfile, and count more than what that says
+    quiet : bool, do not warn of other options beside an optfile
 
     Returns
     -------
@@ -41,13 +42,20 @@ def parse_options(argv=None, description=None, beside_optfile=()):
     argv = sys.argv[1:] if argv is None else list(argv)
     optfile_only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     optfile_only.add_argument("--optfile", nargs="?", const="")
-    optfile = optfile_only.parse_known_args(argv)[0].optfile
+    given, others = optfile_only.parse_known_args(argv)
+    optfile = given.optfile
     parser = make_parser(description)
     if optfile is not None and not {"-h", "--help"} & set(argv):
         if not optfile:
             parser.error("--optfile needs a file name")
-        beside = _only(beside_optfile, argv)
+        beside, disregarded = _only(beside_optfile, others)
         parser.parse_args(beside)  # what is wrong with these is not the optfile's fault
+        if disregarded and not quiet:
+            print(
+                f"warning: beside --optfile, {shlex.join(disregarded)} is disregarded; "
+                f"write it into {optfile}, or into a copy of that",
+                file=sys.stderr,
+            )
         argv, parser.source = read_optfile(optfile) + beside, optfile
     options = parser.parse_args(argv)
     options.optfile = optfile
@@ -61,7 +69,7 @@ def answer_before_imports(description, beside_optfile=()):
     Takes the arguments of `parse_options` that the script passes on; returns if all is well.
     """
     try:
-        parse_options(description=description, beside_optfile=beside_optfile)
+        parse_options(description=description, beside_optfile=beside_optfile, quiet=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -89,14 +97,15 @@ def read_optfile(path):
 
 
 def _only(names, argv):
-    """The words of `argv` that give the named options, each of one value."""
+    """The words of `argv` that give the named options, each of one value, and all others."""
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
     )
     for name in names:
         parser.add_argument(f"--{name}", nargs="?", const="")
-    given = vars(parser.parse_known_args(argv)[0])
-    return [word for name, value in given.items() for word in (f"--{name}", value) if word]
+    given, others = parser.parse_known_args(argv)
+    words = [word for name, value in vars(given).items() for word in (f"--{name}", value) if word]
+    return words, others
 
 
 def format_options(options):
@@ -267,7 +276,7 @@ def make_parser(description=None):
     )
     add(
         "--reco_resolution",
-        type=_number(int, low=8),
+        type=_number(int, low=8, below=1025),
         default=96,
         metavar="N",
         help="grid cells along the longest side of the loops, for --reco loops",

@@ -1,16 +1,18 @@
 """What `--augment` does to the test loss, on few shapes: the same steps and seed with and without.
 
-    python benchmarks/augmentation.py [--n_train 64] [--epochs 240]
+    python benchmarks/augmentation.py [--n_train 64] [--epochs 960]
 
 Makes procedural vases, slices them, and trains the model of `demo-vases-optfile.txt` twice. Prints
 the reconstruction losses on the training and the test shapes as they are, at three points of the
-run. About five minutes on two cores.
+run. About a quarter of an hour on two cores, one for each run.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +26,7 @@ def main():
     )
     parser.add_argument("--n_train", type=int, default=64, metavar="N", help="training shapes")
     parser.add_argument("--n_test", type=int, default=64, metavar="N", help="test shapes")
-    parser.add_argument("--epochs", type=int, default=240, metavar="N", help="of each run")
+    parser.add_argument("--epochs", type=int, default=960, metavar="N", help="of each run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="loopdraw-augmentation-") as folder:
         folder = Path(folder)
@@ -34,9 +36,16 @@ def main():
         print(f"{arguments.n_train} training and {arguments.n_test} test vases, "
               f"{arguments.epochs} epochs of batches of {BATCH_SIZE}")  # fmt: skip
         print(f"{'':10}{'epochs':>8}{'train':>10}{'test':>10}")
-        for name, more in (("plain", []), ("--augment", ["--augment"])):
-            for epochs in (arguments.epochs // 4, arguments.epochs // 2, arguments.epochs):
-                losses = train(folder / name, dataset, epochs, more)
+        marks = (arguments.epochs // 4, arguments.epochs // 2, arguments.epochs)
+        run("loop_models.py", "--dataroot", dataset, "--loop_repr_type", "fixed-res-polyline")
+
+        def losses_of(name, more):
+            return name, [train(folder / name, dataset, epochs, more) for epochs in marks]
+
+        with ThreadPoolExecutor(2) as pool:
+            runs = list(pool.map(losses_of, ("plain", "--augment"), ([], ["--augment"])))
+        for name, of_run in runs:
+            for epochs, losses in zip(marks, of_run, strict=True):
                 print(f"{name:10}{epochs:8d}{losses['train']:10.3f}{losses['test']:10.3f}",
                       flush=True)  # fmt: skip
 
@@ -68,6 +77,7 @@ def run(script, *words):
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     return done.stdout
 

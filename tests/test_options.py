@@ -310,3 +310,17 @@ def test_a_mistake_ends_a_script_with_status_2_and_one_line(script):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: /nowhere/opt.txt: cannot be read")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_stands_beside_an_optfile_is_warned_of(tmp_path, capsys):
+    path = tmp_path / "opt.txt"
+    path.write_text("--latent_size 4\n")
+    words = ["--optfile", str(path), "--n_samples=3"]
+    options = parse_options([*words, "--lr", "5"], beside_optfile=("n_samples",))
+    assert options.lr == 0.001 and options.n_samples == 3
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: beside --optfile, --lr 5 is disregarded")
+    assert warning.count("\n") == 1
+    parse_options(words, beside_optfile=("n_samples",))
+    parse_options([*words, "--lr", "5"], quiet=True)
+    assert capsys.readouterr().err == ""

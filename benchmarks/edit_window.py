@@ -1,0 +1,89 @@
+"""How often the shape follows while a loop is dragged in the edit window.
+
+    python benchmarks/edit_window.py [OPTFILE]       needs a display; xvfb-run gives one
+
+Opens the window with a shape of the model (`demo-vases-optfile.txt` by default), drags a loop to
+and fro for some seconds as the mouse would, and prints how many times a second the loops above it
+were decoded and drawn anew, and the surface rebuilt. Without a graphics card, drawing takes the
+larger part.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+SECONDS = 6
+STEP = 0.003  # of a drag, in a frame
+STARTS = (0, 10, 20, 30)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("optfile", nargs="?", default=str(ROOT / "demo-vases-optfile.txt"))
+    arguments = parser.parse_args()
+    from loop_threads import wait_briefly
+
+    wait_briefly()
+    import numpy as np
+
+    import loop_viewer
+    from loop_dataset import DatasetInfo
+    from loop_edit_session import EditSession
+    from loop_edit_surface import LatestSurface
+    from loop_models import LoopSeqEncoderDecoderModel
+    from loop_models_options import parse_options
+
+    options = parse_options(["--optfile", arguments.optfile])
+    info = DatasetInfo.load(options.save_dir, options)
+    model = LoopSeqEncoderDecoderModel(options, info, "cpu")
+    model.load(options.save_dir, -1)
+    latent = np.random.default_rng(7).normal(size=model.latent_size)
+    if not loop_viewer.open_viewer(headless=False):
+        sys.exit("no window can be opened here; try xvfb-run")
+    from loop_edit_window import EditWindow
+
+    with tempfile.TemporaryDirectory() as folder, LatestSurface() as surfaces:
+        session = EditSession(model, latent, [], folder, None, None)
+        window = EditWindow(session, "edit", surfaces)
+        window.open()
+        print(f"{arguments.optfile}: {session.editor.shape.n_loops} loops")
+        print("dragged loop   updates a second   decoding   surfaces a second")
+        for start in STARTS:
+            session.editor.set_edits([])
+            session.pick(start)
+            updates, seconds, surfaces_drawn = drag(window)
+            print(f"{start:12d}{updates:19.1f}{1000 * seconds:8.0f} ms{surfaces_drawn:20.1f}",
+                  flush=True)  # fmt: skip
+
+
+def drag(window):
+    """Updates a second, median seconds of decoding, and surfaces a second during a drag."""
+    session, seconds, n_surfaces, n_frames = window.session, [], 0, 0
+    window.ps.frame_tick()
+    shape, mesh = window._shape, window._mesh
+    until = time.perf_counter() + SECONDS
+    while time.perf_counter() < until:
+        forth = n_frames // 25 % 2 == 0
+        session.drag(window.gesture, move=(STEP if forth else -STEP, 0.0))
+        window.ps.frame_tick()
+        n_frames += 1
+        if window._shape is not shape:
+            shape = window._shape
+            seconds.append(window._decode_seconds)
+        if window._mesh is not mesh:
+            mesh = window._mesh
+            n_surfaces += 1
+    window.gesture += 1
+    return len(seconds) / SECONDS, statistics.median(seconds), n_surfaces / SECONDS
+
+
+if __name__ == "__main__":
+    main()
