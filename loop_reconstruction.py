@@ -141,18 +141,36 @@ def _fractions(fields, k):
     return np.arange(1, n_layers) / n_layers
 
 
+def connected_parts(vertices, faces):
+    """The connected surfaces of a closed mesh.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float, each used by a face
+    faces : (m, 3) int
+
+    Returns
+    -------
+    part : (n,) int, the surface that a vertex belongs to
+    volume : (parts,) float, enclosed; negative where the faces are oriented inwards
+    """
+    sides = np.concatenate([faces[:, :2], faces[:, 1:]]).T
+    graph = coo_array((np.ones(sides.shape[1], dtype=bool), sides), shape=(len(vertices),) * 2)
+    n_parts, part = connected_components(graph, directed=False)
+    # Of the tetrahedron of each face and the middle.
+    volumes = np.linalg.det(vertices[faces] - vertices.mean(axis=0)) / 6
+    return part, np.bincount(part[faces[:, 0]], weights=volumes, minlength=n_parts)
+
+
 def _without_splinters(vertices, faces, plane, excess):
     """Leave out parts and hollows that no loop speaks of, as where loops cross each other.
 
     They lie between two planes, or are next to nothing. Takes and gives what `_march` does.
     """
-    sides = np.concatenate([faces[:, :2], faces[:, 1:]]).T
-    graph = coo_array((np.ones(sides.shape[1], dtype=bool), sides), shape=(len(vertices),) * 2)
-    n_parts, part = connected_components(graph, directed=False)
-    if n_parts == 1:
+    part, volume = connected_parts(vertices, faces)
+    if len(volume) == 1:
         return vertices, faces, plane, excess
-    volumes = np.linalg.det(vertices[faces] - vertices.mean(axis=0)) / 6
-    volume = np.abs(np.bincount(part[faces[:, 0]], weights=volumes, minlength=n_parts))
+    volume = np.abs(volume)
     on_loops = np.bincount(part, weights=plane >= 0) > 0
     kept = (on_loops & (volume > SPLINTER)) | (volume == volume.max())
     vertex_kept = kept[part]

@@ -11,13 +11,11 @@ import numpy as np
 import shapely
 import trimesh
 from joblib import Parallel, delayed
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from loop_geometry import plane_heights
-from loop_reconstruction import reconstruct_mesh
+from loop_reconstruction import connected_parts, reconstruct_mesh
 
 CLOUD_POINTS = 2048  # of a shape, as in Achlioptas et al. and PointFlow
 SURFACE_POINTS = 20_000  # of a mesh, where two single meshes are compared
@@ -176,12 +174,7 @@ def count_solids(vertices, faces):
     A connected surface that encloses a positive volume is the outside of a solid; one with a
     negative volume is the wall of a hollow inside.
     """
-    sides = np.concatenate([faces[:, :2], faces[:, 1:]]).T
-    graph = coo_array((np.ones(sides.shape[1], dtype=bool), sides), shape=(len(vertices),) * 2)
-    component = connected_components(graph, directed=False)[1][faces[:, 0]]
-    corners = vertices[faces] - vertices.mean(axis=0)
-    volumes = np.linalg.det(corners) / 6  # of the tetrahedron of each face and the middle
-    return int((np.bincount(component, weights=volumes) > 0).sum())
+    return int((connected_parts(vertices, faces)[1] > 0).sum())
 
 
 # --------------------------------------------------------------------------- sequences of shapes

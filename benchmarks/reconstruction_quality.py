@@ -47,7 +47,7 @@ def main():
     def build(planes, loops_by_plane):
         return build_surface(planes, loops_by_plane, arguments.reco, arguments.resolution)
 
-    make_vase(arguments.first_seed)  # so that no row pays for imports
+    measure(*make_vase(arguments.first_seed), build)  # so that no row pays for imports
     print(
         f"{'':34s}{'distance':>9s}{'floor':>8s}{'normals':>9s}{'loops':>9s}"
         f"{'closed':>8s}{'euler':>10s}{'seconds':>9s}"

@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT
 from test_editing import LATENT_SIZE, small_model
 
+from loop_editing import LoopEditor
 from loop_threads import SPINS, threads_for
 
 
@@ -34,12 +35,28 @@ def test_one_shape_takes_one_thread(two_threads):
     assert torch.get_num_threads() == 2
 
 
-def test_a_shape_does_not_depend_on_the_number_of_threads(two_threads):
+def test_every_way_to_decode_one_shape_takes_one_thread(two_threads, monkeypatch):
     model = small_model()
-    latent = np.linspace(-1, 1, LATENT_SIZE)
-    several = model.decode(latent)
-    torch.set_num_threads(1)
-    np.testing.assert_array_equal(model.decode(latent), several)
+    latents = np.linspace(-1, 1, 2 * LATENT_SIZE).reshape(2, -1)
+    step, seen = model.decoder.step, []
+
+    def watched(*arguments):
+        seen.append(torch.get_num_threads())
+        return step(*arguments)
+
+    monkeypatch.setattr(model.decoder, "step", watched)
+    for decode in (
+        lambda: model.decode(latents[0]),
+        lambda: model.decode(latents[0], lambda dataset, state, ts: ts),
+        lambda: LoopEditor(model, latents[0]).shape,
+        lambda: LoopEditor(model, latents[0]).untouched,
+    ):
+        seen.clear()
+        decode()
+        assert set(seen) == {1}
+    seen.clear()
+    model.decode(latents)
+    assert set(seen) == {2}
 
 
 @pytest.mark.parametrize(
