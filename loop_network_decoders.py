@@ -21,8 +21,8 @@ from loop_network_layers import (
     FourierTimesteps,
     FullyConnected,
     PositionalEmbedding,
-    linear_rows,
     pays_to_pack,
+    rows_function,
 )
 
 
@@ -40,19 +40,19 @@ class DecoderState:
         The steps as they were given.
     memory : (B, ...) float
         What the decoder remembers of each step: keys and values, or hidden states.
-    folded : list
-        Transformers: of each attention layer, what its `fold` gave, or None.
+    steppers : list
+        Transformers: the function of each layer that takes a step, and that to the outputs.
     starts : (B, n, F) float
         Transformers: inputs of the first n steps, whatever is given.
     flag_shift : (B, max_length) float or None
         Transformers: what z adds to the flag of each step.
     """
 
-    def __init__(self, inputs, memory, folded=()):
+    def __init__(self, inputs, memory, steppers=()):
         self.length = 0
         self.inputs = inputs
         self.memory = memory
-        self.folded = folded
+        self.steppers = steppers
 
     def rewind(self, t):
         """Forget the steps from `t` on; what follows is as if they had never been taken."""
@@ -199,11 +199,15 @@ class TransformerDecoder(nn.Module):
         """A `DecoderState` for decoding from `z` (B, L) step by step, before the first step."""
         layers, H, C = self.transformer_decoder.layers, self.n_heads, self.d_model
         rows = self.max_length + self.n_tokens_before
+        out = self.linear_dec_to_out
         folds = H == 1  # costs about 15 steps of one sequence, saves a third of each
         state = DecoderState(
             inputs=z.new_zeros(len(z), self.max_length, self.n_features),
             memory=z.new_empty(len(z), len(layers), 1 if folds else 2, H, rows, C // H),
-            folded=[layer.self_attn.fold() if folds else None for layer in layers],
+            steppers=[
+                *(layer.stepper(folds) for layer in layers),
+                rows_function(out.weight, out.bias),
+            ],
         )
         self._condition(state, z)
         return state
@@ -225,12 +229,10 @@ class TransformerDecoder(nn.Module):
         position = t + self.n_tokens_before
         x = self.linear_in_to_dec(x)
         x = x + self.positional_embedding.positional_embedding_additives[position]  # (B, C)
-        for layer, memory, folded in zip(
-            self.transformer_decoder.layers, state.memory.unbind(1), state.folded, strict=True
-        ):
-            x = layer.step(x, memory, position, folded)
-        out = self.linear_dec_to_out
-        outputs = linear_rows(x, out.weight, out.bias)
+        *steppers, to_outputs = state.steppers
+        for step, memory in zip(steppers, state.memory.unbind(1), strict=True):
+            x = step(x, memory, position)
+        outputs = to_outputs(x)
         if state.flag_shift is not None:
             outputs[:, -1] += state.flag_shift[:, t]
         return outputs
@@ -241,6 +243,18 @@ class TransformerDecoder(nn.Module):
         if self.arch_version == 0:
             raise ValueError("transformer arch version 0 cannot change its latent while decoding")
         self._condition(state, z)
+
+    def latent_inputs(self):
+        """Weight (n, L) and bias (n,) of every layer that z goes into, as views."""
+        if self.arch_version == 0:
+            nets = [self.fc_latent_to_dec_cls]
+        elif self.arch_version == 3:
+            nets = list(self.fc_latent_to_start_embedding)
+        else:
+            nets = [self.fc_latent_to_start_embedding]
+        if self.arch_version == 2:
+            nets.append(self.fc_latent_to_binary_flags)
+        return [(net.first.weight, net.first.bias) for net in nets]
 
     def _starts(self, z):
         """Inputs of the first steps that z or training prescribes, (B, n, F)."""
@@ -322,6 +336,12 @@ class LstmDecoder(nn.Module):
         n_steps, state.length = state.length, 0
         for t in range(n_steps):
             self.step(state, state.inputs[:, t])
+
+    def latent_inputs(self):
+        """As `TransformerDecoder.latent_inputs`."""
+        first = self.latent_to_lstm_hidden.first
+        beside = self.lstm.weight_ih_l0[:, self.n_features :], self.lstm.bias_ih_l0
+        return [(first.weight, first.bias), beside]
 
     def _first_hidden(self, z):
         """Hidden and cell state before the first step, (layers, B, hidden_size) each."""

@@ -5,11 +5,16 @@ batch, T timesteps, C d_model, H attention heads, D = C / H; the batch comes fir
 attention wants.
 """
 
+import functools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+# Weights in a layer up to which a plain matrix-vector product is fastest: a step finds them in the
+# cache.
+IN_CACHE = 40_000
 
 
 class FullyConnected(nn.Module):
@@ -25,6 +30,16 @@ class FullyConnected(nn.Module):
         self.fcnet.add_module("out", nn.Linear(n_in, n_out))
         if tanh:
             self.fcnet.add_module("tanh", nn.Tanh())
+
+    @property
+    def first(self):
+        """The linear layer that the input goes into."""
+        return self.fcnet[0]
+
+    @property
+    def last(self):
+        """The linear layer that the output, before any tanh, comes out of."""
+        return self.fcnet.out
 
     def forward(self, x):
         return self.fcnet(x)
@@ -84,19 +99,39 @@ class FourierTimesteps(nn.Module):
         return torch.cat([features, x[..., self.n_coordinates :]], dim=-1)
 
 
-def linear_rows(x, weight, bias):
-    """`F.linear` of the few rows (B, in) of one decoding step, shaped so that it is fast.
+def rows_function(weight, bias):
+    """`F.linear` for the few rows of one decoding step, made ready so that it is fast.
 
-    A step reads every weight once, so memory bandwidth bounds it. On a CPU, `F.linear` of one row
-    reaches a quarter of that bandwidth; a batch of two matrix-vector products, and for a few rows
-    the product with the weights on the left, come close to all of it.
+    A step reads every weight once, so memory bandwidth bounds it, or, where the weights stay in the
+    cache, the number of calls. On a CPU, `F.linear` of one row reaches half of that bandwidth; a
+    batch of two matrix-vector products, and for a few rows the product with the weights on the
+    left, come close to all of it.
+
+    Parameters
+    ----------
+    weight : (n, m) tensor
+    bias : (n,) tensor
+
+    Returns
+    -------
+    function from (B, m) to (B, n)
     """
-    if x.is_cuda or len(x) > 8:
-        return F.linear(x, weight, bias)
-    if len(x) == 1 and len(weight) % 2 == 0:
-        halves = weight.view(2, -1, weight.shape[1])  # (2, out / 2, in)
-        return torch.baddbmm(bias.view(2, -1, 1), halves, x.t().expand(2, -1, 1)).view(1, -1)
-    return torch.addmm(bias[:, None], weight, x.t()).t().contiguous()
+    if weight.is_cuda:
+        return lambda x: F.linear(x, weight, bias)
+    column, in_halves = bias[:, None], len(weight) % 2 == 0 and weight.numel() > IN_CACHE
+    if in_halves:
+        halves, half_columns = weight.view(2, -1, weight.shape[1]), bias.view(2, -1, 1)
+
+    def rows(x):
+        if len(x) > 8:
+            return F.linear(x, weight, bias)
+        if len(x) > 1:
+            return torch.addmm(column, weight, x.t()).t().contiguous()
+        if in_halves:
+            return torch.baddbmm(half_columns, halves, x.t().expand(2, -1, 1)).view(1, -1)
+        return torch.addmv(bias, weight, x[0])[None]
+
+    return rows
 
 
 def pays_to_pack(x):
@@ -180,23 +215,33 @@ class SelfAttention(nn.Module):
         out, out_bias = self.out_proj.weight, self.out_proj.bias
         return key.t() @ query, query_bias @ key, out @ value, out @ value_bias + out_bias
 
-    def step(self, x, memory, position, folded=None):
-        """Attend from the one step `x` (B, C) to itself and all before it.
+    def stepper(self, folds):
+        """A function that attends from one step `x` (B, C) to itself and all before it.
 
-        With `folded`, what `fold` gave, `memory` is (B, 1, 1, S, C).
+        It takes `x`, `memory` (B, 2, H, S, D) and the step's row there; with `folds`, for which see
+        `fold`, `memory` is (B, 1, 1, S, C).
         """
-        if folded is None:
-            qkv = linear_rows(x, self.in_proj_weight, self.in_proj_bias)
-            qkv = qkv.view(len(x), 3, self.n_heads, -1)  # (B, 3, H, D)
-            q, kept = qkv[:, 0], qkv[:, 1:]
-            out_weight, out_bias = self.out_proj.weight, self.out_proj.bias
+        H = self.n_heads
+        if folds:
+            query_weight, query_bias, out_weight, out_bias = self.fold()
+            first = rows_function(query_weight, query_bias)
         else:
-            query_weight, query_bias, out_weight, out_bias = folded
-            q, kept = linear_rows(x, query_weight, query_bias)[:, None], x[:, None, None]
-        memory[:, :, :, position] = kept
-        seen = memory[:, :, :, : position + 1]  # keys first, values last
-        y = F.scaled_dot_product_attention(q[:, :, None], seen[:, 0], seen[:, -1])  # (B, H, 1, D)
-        return linear_rows(y.reshape(x.shape), out_weight, out_bias)
+            first = rows_function(self.in_proj_weight, self.in_proj_bias)
+            out_weight, out_bias = self.out_proj.weight, self.out_proj.bias
+        last = rows_function(out_weight, out_bias)
+
+        def step(x, memory, position):
+            if folds:
+                q, kept = first(x)[:, None, None], x[:, None, None]
+            else:
+                qkv = first(x).view(len(x), 3, H, 1, -1)
+                q, kept = qkv[:, 0], qkv[:, 1:, :, 0]  # (B, H, 1, D), (B, 2, H, D)
+            memory[:, :, :, position] = kept
+            seen = memory[:, :, :, : position + 1].unbind(1)  # keys first, values last
+            y = F.scaled_dot_product_attention(q, seen[0], seen[-1])  # (B, H, 1, D)
+            return last(y.view(x.shape))
+
+        return step
 
 
 class TransformerLayer(nn.Module):
@@ -245,11 +290,30 @@ class TransformerLayer(nn.Module):
         forwarded = self.linear2(self.dropout(F.relu(self.linear1(x))))
         return self.norm2(x + self.dropout(forwarded))
 
-    def step(self, x, memory, position, folded=None):
-        """One step `x` (B, C) at row `position` of `memory`; no dropout, whatever the mode."""
-        x = self.norm1(self.self_attn.step(x, memory, position, folded).add_(x))
-        hidden = linear_rows(x, self.linear1.weight, self.linear1.bias).relu_()
-        return self.norm2(linear_rows(hidden, self.linear2.weight, self.linear2.bias).add_(x))
+    def stepper(self, folds):
+        """A function that takes one step `x` (B, C) as `SelfAttention.stepper` does; no dropout.
+
+        Modules are looked up once and not in every step: the time of small networks goes there.
+        """
+        attend = self.self_attn.stepper(folds)
+        widen = rows_function(self.linear1.weight, self.linear1.bias)
+        narrow = rows_function(self.linear2.weight, self.linear2.bias)
+        normalise, normalise_again = (
+            functools.partial(
+                torch.layer_norm,
+                normalized_shape=norm.normalized_shape,
+                weight=norm.weight,
+                bias=norm.bias,
+                eps=norm.eps,
+            )
+            for norm in (self.norm1, self.norm2)
+        )
+
+        def step(x, memory, position):
+            x = normalise(attend(x, memory, position).add_(x))
+            return normalise_again(narrow(widen(x).relu_()).add_(x))
+
+        return step
 
 
 class TransformerStack(nn.Module):
