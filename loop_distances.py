@@ -5,6 +5,8 @@ All lengths are in grid cells: node (row, column) lies at u = column, v = row.
 
 import numpy as np
 
+from loop_geometry import following
+
 THINNEST = 1.5  # a strip this wide holds nodes that hang together, in any direction
 CHUNK = 60_000  # distances computed at once: they stay in the cache
 
@@ -43,7 +45,7 @@ def loop_field(points, window):
 
 def _cell_long_pieces(points):
     """The edges of a loop cut into pieces at most a cell long: starts, ends, (m, 2) float."""
-    edges = np.roll(points, -1, axis=0) - points
+    edges = following(points) - points
     counts = np.maximum(np.ceil(np.hypot(edges[:, 0], edges[:, 1])).astype(int), 1)
     edge = np.repeat(np.arange(len(points)), counts)
     piece = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -66,7 +68,7 @@ def signed_distances(points, window):
     -------
     (rows, columns) float32
     """
-    distances = _segment_distances(points, np.roll(points, -1, axis=0), window)
+    distances = _segment_distances(points, following(points), window)
     np.negative(distances, out=distances, where=_winding_numbers(points, window) != 0)
     return distances
 
@@ -102,13 +104,13 @@ def _winding_numbers(points, window):
     """How often a loop winds around the nodes of a window, (rows, columns) int."""
     v = np.arange(window[0], window[1])
     width = window[3] - window[2]
-    ends = np.roll(points, -1, axis=0)
+    ends = following(points)
     upwards = (points[:, 1:] <= v) & (v < ends[:, 1:])
     downwards = (ends[:, 1:] <= v) & (v < points[:, 1:])
     edge, row = np.nonzero(upwards | downwards)
     slope = (ends[edge, 0] - points[edge, 0]) / (ends[edge, 1] - points[edge, 1])
     crossing = points[edge, 0] + (v[row] - points[edge, 1]) * slope
-    column = np.clip(np.ceil(crossing - window[2]), 0, width).astype(int)
+    column = np.minimum(np.maximum(np.ceil(crossing - window[2]), 0), width).astype(int)
     turns = np.zeros((len(v), width + 1), dtype=np.int32)
     np.add.at(turns, (row, column), np.where(upwards[edge, row], 1, -1))
     return np.cumsum(turns, axis=1)[:, :-1]

@@ -78,6 +78,7 @@ def intervention_source(representation, latent, edits, starting_loops):
         needed += [
             loop_representations.canonical_polyline,
             loop_geometry.resample_loop,
+            loop_geometry.following,
             loop_geometry.signed_area,
         ]
     elif not representation.is_polyline:

@@ -4,7 +4,9 @@ Only positions change here, never the triangles, so a closed mesh stays closed.
 """
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
+
+from loop_geometry import following
 
 EVENING_STEPS = 12  # of the vertices along the loops
 CARRYING_STEPS = 6  # of the moves from the planes to what lies between them
@@ -47,22 +49,25 @@ def polish(vertices, faces, plane, excess, loops):
     for _ in range(MEETINGS):
         meeting = _meeting(polished)
         if not len(meeting):
-            return polished if enclosed_volume(polished, faces) > 0 else vertices
+            return polished if volumes(polished, faces).sum() > 0 else vertices
         polished[meeting] = vertices[meeting]
     return vertices
 
 
-def enclosed_volume(vertices, faces):
-    """Volume inside a closed mesh, positive when its faces look outwards."""
-    a, b, c = (vertices[faces[:, i]] - vertices[0] for i in range(3))
-    return np.einsum("mi,mi->", a, _cross(b, c)) / 6
+def volumes(vertices, faces):
+    """Volumes (m,) between the faces (m, 3) and the middle of the vertices (n, 3).
+
+    Their sum is the volume inside a closed mesh, positive when its faces look outwards.
+    """
+    x, y, z = (vertices - vertices.mean(axis=0)).T
+    a, b, c = faces.T
+    across = _cross((x[b], y[b], z[b]), (x[c], y[c], z[c]))
+    return (x[a] * across[0] + y[a] * across[1] + z[a] * across[2]) / 6
 
 
 def _cross(a, b):
-    """Cross products of (m, 3) rows; `np.cross` takes several times as long."""
-    return np.stack(
-        [a[:, i] * b[:, j] - a[:, j] * b[:, i] for i, j in ((1, 2), (2, 0), (0, 1))], axis=1
-    )
+    """Cross product of vectors as tuples of three arrays; `np.cross` takes much longer."""
+    return tuple(a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1)))
 
 
 def _meeting(vertices):
@@ -81,16 +86,21 @@ def _vertex_normals(vertices, faces):
 
     The flatness is 1 where all faces around a vertex look the same way, less on edges and corners.
     """
-    corners = vertices[faces]
-    face_normals = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    areas = np.linalg.norm(face_normals, axis=1)
-    sums = [
-        np.bincount(faces.ravel(), np.repeat(values, 3), len(vertices))
-        for values in (*face_normals.T, areas)
-    ]
-    normals = np.stack(sums[:3], axis=1)
-    lengths = np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
-    return normals / lengths[:, None], lengths / np.maximum(sums[3], 1e-12)
+    a, b, c = faces.T
+    coordinates = vertices.T
+    first = tuple(x[b] - x[a] for x in coordinates)
+    second = tuple(x[c] - x[a] for x in coordinates)
+    normals = _cross(first, second)  # of the faces, twice as long as their areas
+    areas = np.sqrt(sum(component**2 for component in normals))
+    # Row by vertex, column by face: its product sums over the faces around each vertex.
+    around = csc_array(
+        (np.ones(faces.size), faces.ravel(), np.arange(0, faces.size + 1, 3)),
+        shape=(len(vertices), len(faces)),
+    )
+    sums = around @ np.stack([*normals, areas], axis=1)
+    normals = sums[:, :3]
+    lengths = np.maximum(np.sqrt(np.einsum("ni,ni->n", normals, normals)), 1e-12)
+    return normals / lengths[:, None], lengths / np.maximum(sums[:, 3], 1e-12)
 
 
 def _relax(vertices, faces, fixed, level):
@@ -216,7 +226,7 @@ class _Curves:
         self.first = np.cumsum(counts) - counts
         self.counts = counts
         self.start = np.concatenate(loops.points)
-        self.edge = np.concatenate([np.roll(p, -1, axis=0) - p for p in loops.points])
+        self.edge = np.concatenate([following(p) - p for p in loops.points])
         self.size = np.hypot(self.edge[:, 0], self.edge[:, 1])
         self.loop = np.repeat(np.arange(len(counts)), counts)
         self.length = np.bincount(self.loop, self.size, len(counts))

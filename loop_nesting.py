@@ -9,6 +9,8 @@ import dataclasses
 import numpy as np
 import shapely
 
+from loop_geometry import following
+
 
 @dataclasses.dataclass
 class Loops:
@@ -62,10 +64,12 @@ def collect_loops(points, planes, least_area):
     -------
     Loops
     """
-    points = [loop[(loop != np.roll(loop, 1, axis=0)).any(axis=1)] for loop in points]
+    points = [loop[(loop != following(loop)).any(axis=1)] for loop in points]
     kept = [i for i, loop in enumerate(points) if len(loop) > 2]
     points, planes = [points[i] for i in kept], np.asarray(planes, dtype=int)[kept]
-    polygons = np.array([shapely.Polygon(loop) for loop in points], dtype=object)
+    ring = np.repeat(np.arange(len(points)), [len(loop) for loop in points])
+    everything = np.concatenate([np.zeros((0, 2)), *points])
+    polygons = shapely.polygons(shapely.linearrings(everything, indices=ring))
     crossing = ~shapely.is_valid(polygons)
     polygons[crossing] = shapely.make_valid(polygons[crossing])
     area = shapely.area(polygons)
@@ -80,19 +84,35 @@ def collect_loops(points, planes, least_area):
         area=area,
         # The width of a long strip; half the diameter of a disc.
         thickness=2 * area / np.maximum(shapely.length(polygons), np.finfo(float).tiny),
-        low=np.array([loop.min(axis=0) for loop in points]).reshape(-1, 2),
-        high=np.array([loop.max(axis=0) for loop in points]).reshape(-1, 2),
+        low=_of_each(np.minimum, points),
+        high=_of_each(np.maximum, points),
         centroid=shapely.get_coordinates(shapely.centroid(polygons)),
-        spread=np.array([_covariance(loop) for loop in points]).reshape(-1, 2, 2),
+        spread=_covariances(points),
     )
     _nest(loops)
     return loops
 
 
-def _covariance(points):
-    offsets = points - points.mean(axis=0)
+def _of_each(function, rows):
+    """`function.reduce` over the rows of each of n arrays (k, ...); loop by loop takes longer."""
+    if not rows:
+        return np.zeros((0, 2))
+    sizes = np.array([len(of_one) for of_one in rows])
+    return function.reduceat(np.concatenate(rows), np.cumsum(sizes) - sizes)
+
+
+def _covariances(points):
+    """Covariance (n, 2, 2) of the points of each loop."""
+    if not points:
+        return np.zeros((0, 2, 2))
+    sizes = np.array([len(loop) for loop in points])
+    means = _of_each(np.add, points) / sizes[:, None]
+    offsets = np.concatenate(points) - np.repeat(means, sizes, axis=0)
+    products = offsets[:, :, None] * offsets[:, None]
+    sums = np.add.reduceat(products, np.cumsum(sizes) - sizes)
     # The smallest share of the identity keeps that of a straight line invertible.
-    return offsets.T @ offsets / len(points) + 1e-9 * np.eye(2) * (1 + np.square(offsets).sum())
+    least = 1e-9 * np.eye(2) * (1 + np.trace(sums, axis1=1, axis2=2))[:, None, None]
+    return sums / sizes[:, None, None] + least
 
 
 def _nest(loops):

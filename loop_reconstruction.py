@@ -21,7 +21,7 @@ import loop_geometry
 from loop_correspondence import group_loops
 from loop_distances import THINNEST
 from loop_fields import MARGIN, LoopFields, empty_field
-from loop_mesh_polish import IN_CAP, polish
+from loop_mesh_polish import IN_CAP, polish, volumes
 from loop_mesh_writing import save_mesh  # noqa: F401  (where one looks for it)
 from loop_nesting import collect_loops
 
@@ -154,12 +154,15 @@ def connected_parts(vertices, faces):
     part : (n,) int, the surface that a vertex belongs to
     volume : (parts,) float, enclosed; negative where the faces are oriented inwards
     """
-    sides = np.concatenate([faces[:, :2], faces[:, 1:]]).T
-    graph = coo_array((np.ones(sides.shape[1], dtype=bool), sides), shape=(len(vertices),) * 2)
-    n_parts, part = connected_components(graph, directed=False)
-    # Of the tetrahedron of each face and the middle.
-    volumes = np.linalg.det(vertices[faces] - vertices.mean(axis=0)) / 6
-    return part, np.bincount(part[faces[:, 0]], weights=volumes, minlength=n_parts)
+    part = _part_of_vertices(len(vertices), faces)
+    return part, np.bincount(part[faces[:, 0]], weights=volumes(vertices, faces))
+
+
+def _part_of_vertices(n_vertices, faces):
+    a, b, c = faces.T
+    sides = np.concatenate([a, b]), np.concatenate([b, c])  # two hold the third
+    graph = coo_array((np.ones(len(sides[0])), sides), shape=(n_vertices, n_vertices))
+    return connected_components(graph, directed=False)[1]
 
 
 def _without_splinters(vertices, faces, plane, excess):
@@ -167,10 +170,10 @@ def _without_splinters(vertices, faces, plane, excess):
 
     They lie between two planes, or are next to nothing. Takes and gives what `_march` does.
     """
-    part, volume = connected_parts(vertices, faces)
-    if len(volume) == 1:
+    part = _part_of_vertices(len(vertices), faces)
+    if not part.any():
         return vertices, faces, plane, excess
-    volume = np.abs(volume)
+    volume = np.abs(np.bincount(part[faces[:, 0]], weights=volumes(vertices, faces)))
     on_loops = np.bincount(part, weights=plane >= 0) > 0
     kept = (on_loops & (volume > SPLINTER)) | (volume == volume.max())
     vertex_kept = kept[part]
@@ -226,4 +229,4 @@ def _march(field, heights, plane):
     ).astype(np.float64)
     at = np.stack([layer, vertices[:, 1], vertices[:, 0]])
     excess = map_coordinates(thickening, at, order=1) if thickening.any() else np.zeros(len(layer))
-    return vertices, faces, plane_of_vertex, excess
+    return vertices, faces.astype(np.intp), plane_of_vertex, excess
