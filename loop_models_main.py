@@ -86,14 +86,17 @@ def train(options):
     progress = _Progress(first, last)
     for epoch in range(first, last + 1):
         reconstruction, kl = trainer.run_epoch(epoch)
+        is_last = epoch == last
+        saves = is_last or (epoch + 1) % EPOCHS_BETWEEN_SAVES == 0
+        if saves and options.whiten_latents:
+            trainer.whiten_latents()
         if rank > 0:
             continue
         learning_rate = trainer.learning_rate_of(epoch)
         log.add(TRAIN_LOG, epoch, reconstruction, kl)
         log.scalars(epoch, learning_rate=learning_rate)
         progress.show(epoch, reconstruction, kl, learning_rate)
-        is_last = epoch == last
-        if is_last or (epoch + 1) % EPOCHS_BETWEEN_SAVES == 0:
+        if saves:
             trainer.save(epoch, "latest", *([str(epoch)] if is_last else []))
             if test_set is not None:
                 log.add(TEST_LOG, epoch, *mean_losses(model, test_set, options.batch_size))

@@ -344,6 +344,16 @@ def make_parser(description=None):
         action="store_true",
         help="vary the training shapes at random: mirror, scale, rotate, shear, jitter",
     )
+    add(
+        "--disturb_history",
+        action="store_true",
+        help="train with some of the loops before each one moved a little or left out",
+    )
+    add(
+        "--whiten_latents",
+        action="store_true",
+        help="with each checkpoint, move the training set's latents to mean 0 and covariance 1",
+    )
     add("--amp", action="store_true", help="train in mixed precision (bfloat16)")
     add("--compile", action="store_true", help="train through torch.compile")
 
@@ -444,6 +454,10 @@ def _check(options, parser):
         parser.error(
             "--augment needs --loop_repr_type fixed-res-polyline and an encoder that reads loops"
         )
+    if options.disturb_history and options.loop_repr_type != "fixed-res-polyline":
+        parser.error("--disturb_history needs --loop_repr_type fixed-res-polyline")
+    if options.whiten_latents and options.enc_kl_weight == 0:
+        parser.error("--whiten_latents needs a VAE: --enc_kl_weight above 0")
     if options.fourier_map_size and options.loop_repr_type != "fixed-res-polyline":
         parser.error("--fourier_map_size needs --loop_repr_type fixed-res-polyline")
 

@@ -180,6 +180,10 @@ class TransformerEncoder(nn.Module):
             x = last(x, seen, first_only=True)[:, 0]
         return self.fc_enc_out_to_mu(x), self.fc_enc_out_to_sigma(x)
 
+    def latent_layers(self):
+        """The linear layers that mu and log sigma squared come out of."""
+        return self.fc_enc_out_to_mu.last, self.fc_enc_out_to_sigma.last
+
 
 class LstmEncoder(nn.Module):
     """The hidden state after the last timestep, of one or both directions, to mu and log sigma²."""
@@ -198,6 +202,10 @@ class LstmEncoder(nn.Module):
         _, (hidden, _) = self.lstm(packed)  # (directions, B, hidden_size)
         x = hidden.transpose(0, 1).flatten(1)
         return self.fc_enc_out_to_mu(x), self.fc_enc_out_to_sigma(x)
+
+    def latent_layers(self):
+        """As `TransformerEncoder.latent_layers`."""
+        return self.fc_enc_out_to_mu.last, self.fc_enc_out_to_sigma.last
 
 
 class PointNet(nn.Module):
@@ -234,3 +242,7 @@ class PointNetEncoder(nn.Module):
     def forward(self, points):
         """Points (B, N, 3) to mu and log sigma squared, (B, L) each."""
         return self.pointnet_to_mu(points), self.pointnet_to_sigma(points)
+
+    def latent_layers(self):
+        """As `TransformerEncoder.latent_layers`."""
+        return self.pointnet_to_mu.fc_c, self.pointnet_to_sigma.fc_c

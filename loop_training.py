@@ -19,6 +19,7 @@ from loop_augmentation import augment, disturb_history
 from loop_checkpoints import checkpoint_label, load_state, save_states
 from loop_dataset import Batch
 from loop_files import UserError
+from loop_latent_whitening import apply_whitening, fit_whitening
 
 # The published program takes gradients of 100 times the loss. With Adam that matters only through
 # its epsilon, but it does to whoever resumes a published run.
@@ -148,14 +149,17 @@ class Trainer:
     def _batch(self, indices, trim):
         """The batch of these items, varied at random if the options ask for it."""
         batch = self.dataset.batch(indices, trim)
-        if not self.options.augment:
+        if not (self.options.augment or self.options.disturb_history):
             return batch
         padding = batch.padding[1:, :, None]
         timesteps = batch.targets * self.std + self.mean  # (T, B, F)
         flags = timesteps[..., -1].masked_fill(padding[..., 0], 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
-        points = augment(points, flags, self.dataset.info.n_planes, self.generator)
-        history = disturb_history(points, self.mean[:-1].view(-1, 2), self.generator)
+        if self.options.augment:
+            points = augment(points, flags, self.dataset.info.n_planes, self.generator)
+        history = points
+        if self.options.disturb_history:
+            history = disturb_history(points, self.mean[:-1].view(-1, 2), self.generator)
         flag = timesteps[..., -1:]
         targets, history = (
             ((torch.cat([loops.flatten(-2), flag], dim=-1) - self.mean) / self.std).masked_fill(
@@ -207,6 +211,18 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return torch.stack([reconstruction.detach(), kl.detach()])
+
+    def whiten_latents(self):
+        """Move the latent space: see `loop_latent_whitening`. Every process does it at once."""
+        parts = []
+        with torch.inference_mode():
+            for indices in torch.arange(len(self.dataset)).split(64):
+                parts.append(self.model.encode_distribution(self.dataset.batch(indices, trim=True)))
+        whitening = fit_whitening(*map(torch.cat, zip(*parts, strict=True)))
+        if self.world_size > 1:  # all the same, to the last digit
+            for tensor in whitening:
+                dist.broadcast(tensor, 0)
+        apply_whitening(whitening, self.model.encoder, self.model.decoder)
 
     # Checkpoints
 

@@ -90,7 +90,10 @@ def test_same_seed_same_run(dataroot, tmp_path):
     assert (tmp_path / "a/loss_log.txt").read_text() != (tmp_path / "c/loss_log.txt").read_text()
 
 
-@pytest.mark.parametrize("more", [[], ["--dec_transformer_dropout", "0.2", "--augment"]])
+VARIED = ("--augment", "--disturb_history", "--whiten_latents")
+
+
+@pytest.mark.parametrize("more", [[], ["--dec_transformer_dropout", "0.2", *VARIED]])
 def test_a_resumed_run_continues_as_if_uninterrupted(dataroot, tmp_path, more):
     whole = small_options(dataroot, tmp_path / "whole", *more)
     train([*whole, "--niter", "15", "--niter_decay", "8"])
@@ -104,9 +107,9 @@ def test_a_resumed_run_continues_as_if_uninterrupted(dataroot, tmp_path, more):
         assert (tmp_path / "whole" / log).read_text() == (tmp_path / "part" / log).read_text()
 
 
-def test_augmentation_disturbs_what_the_decoder_is_given_alone(dataroot, tmp_path):
+def test_histories_are_disturbed_alone(dataroot, tmp_path):
     """Targets are the varied loops themselves, the history is those, moved; flags are the same."""
-    trainer = trainer_for(small_options(dataroot, tmp_path, "--augment"))
+    trainer = trainer_for(small_options(dataroot, tmp_path, "--augment", "--disturb_history"))
     batch = trainer._batch(np.arange(4), True)
     given, targets = batch.inputs[1:], batch.targets
     present = ~batch.padding[1:]
@@ -116,6 +119,31 @@ def test_augmentation_disturbs_what_the_decoder_is_given_alone(dataroot, tmp_pat
     plain = trainer.dataset.batch(np.arange(4), True)
     assert torch.equal(batch.inputs[0], plain.inputs[0])
     assert not torch.allclose(targets, plain.targets, atol=0.1)
+
+
+def test_augmentation_and_disturbed_histories_are_apart(dataroot, tmp_path):
+    plain = trainer_for(small_options(dataroot, tmp_path)).dataset.batch(np.arange(4), True)
+    varied = trainer_for(small_options(dataroot, tmp_path, "--augment"))._batch(np.arange(4), True)
+    torch.testing.assert_close(varied.inputs[1:], varied.targets)
+    words = small_options(dataroot, tmp_path, "--disturb_history")
+    disturbed = trainer_for(words)._batch(np.arange(4), True)
+    torch.testing.assert_close(disturbed.targets, plain.targets, atol=1e-5, rtol=0)
+    assert not torch.allclose(disturbed.inputs, plain.inputs, atol=0.1)
+
+
+def test_latents_are_white_in_every_checkpoint(dataroot, tmp_path):
+    """The coordinates of the latent alone change: losses with z = mu stay as they were."""
+    trainer = trainer_for(small_options(dataroot, tmp_path, "--whiten_latents"))
+    everything = trainer.dataset.batch(np.arange(len(trainer.dataset)), True)
+    with torch.no_grad():
+        before, _ = trainer.model.losses(everything)
+        trainer.whiten_latents()
+        after, _ = trainer.model.losses(everything)
+        mu, log_variance = trainer.model.encode_distribution(everything)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=0)
+    variances = (torch.cov(mu.T) + log_variance.exp().mean(dim=0).diag()).diagonal()
+    torch.testing.assert_close(mu.mean(dim=0), torch.zeros(mu.shape[1]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(variances, torch.ones(mu.shape[1]), atol=0.1, rtol=0)
 
 
 def _stop_after(options, epoch):
@@ -301,7 +329,7 @@ def run_main(words, *launcher, **settings):
 @pytest.mark.parametrize("batch_size", ["4", "3"])
 def test_two_processes_train_like_one(dataroot, tmp_path, batch_size):
     """gloo on the CPU; 10 shapes in batches of 4 or 3 leave last batches of 2 or 1."""
-    more = ("--batch_size", batch_size, "--augment")
+    more = ("--batch_size", batch_size, *VARIED)
     train(small_options(dataroot, tmp_path / "one", *more))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
