@@ -34,6 +34,7 @@ LEAST_LIKENESS = 0.4
 # A loose end reaches a loop of the other plane over a gap of this many plane distances.
 NEAR_GAP = 0.4
 HANDLE_GAP = 0.8  # the same for the other end of what hangs on that part already
+MOST_SCRAP_PLANES = 2  # that a part takes which stands on nothing, not even on the end planes
 WIDEST_TUBE = 4  # plane distances: wider loops are no handles and end by themselves
 # A pair that has moved by more than this share of its thickness is blended in a moving frame.
 STRAIGHT_SHIFT = 0.25
@@ -253,14 +254,21 @@ def _lean(loops, groups, thicknesses):
 
     The root of a handle may run level between two planes; then the loops of the handle overlap
     nothing. Nothing floats either: of a part that reaches neither the first nor the last plane with
-    loops, and hangs on nothing, one end may be farther away.
+    loops, or is a scrap there like the tip of a spout, and hangs on nothing, one end may be farther
+    away.
     """
     solids = [group for group in groups if group.solid]
     start = [loop for group in solids for loop in group.members]
     end = [group.members[0] for group in solids for _ in group.members]
     graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loops),) * 2)
     _, part = connected_components(graph, directed=False)
-    held = set(part[np.isin(loops.plane, (loops.plane.min(), loops.plane.max()))])
+    first, last = loops.plane.min(), loops.plane.max()
+    extent = np.zeros((2, part.max() + 1), dtype=int)  # first and last plane of each part
+    extent[0] = last
+    np.minimum.at(extent[0], part, loops.plane)
+    np.maximum.at(extent[1], part, loops.plane)
+    reaches_end = (extent[0] == first) | (extent[1] == last)
+    held = set(np.flatnonzero(reaches_end & (extent[1] - extent[0] >= MOST_SCRAP_PLANES)))
     ends = []
     for group in solids:
         loop, thickness = group.members[0], thicknesses[group.slab]

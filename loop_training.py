@@ -213,7 +213,11 @@ class Trainer:
         return torch.stack([reconstruction.detach(), kl.detach()])
 
     def whiten_latents(self):
-        """Move the latent space: see `loop_latent_whitening`. Every process does it at once."""
+        """Move the latent space: see `loop_latent_whitening`. Every process does it at once.
+
+        What counts are the training shapes as they are, even where training varies them: samples
+        are to look like those.
+        """
         parts = []
         with torch.inference_mode():
             for indices in torch.arange(len(self.dataset)).split(64):

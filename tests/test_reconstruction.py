@@ -255,6 +255,17 @@ def test_handle_whose_roots_run_level_between_planes_is_attached():
     assert mesh.body_count == 2
 
 
+def test_tip_of_a_spout_on_the_last_plane_is_attached():
+    # The rim rises towards the spout: the last plane cuts nothing but its tip, off the wall below.
+    loops = [[circle(0.2), circle(0.17)] for _ in range(9)] + [[circle(0.03, (0.28, 0))]]
+    mesh = checked(*reconstruct_mesh(make_planes("y", 10, 0, 0.36), loops, 96))
+    assert mesh.body_count == 1
+    # But what stands on more planes beside the vase is a thing of its own.
+    loops = [[circle(0.2), circle(0.17), circle(0.03, (0.28, 0))] for _ in range(10)]
+    mesh = checked(*reconstruct_mesh(make_planes("y", 10, 0, 0.36), loops, 96))
+    assert mesh.body_count == 2
+
+
 def test_thin_wall_of_a_bowl_has_no_gaps():
     # From plane to plane the wall moves outwards by more than its thickness.
     loops = [[circle(0.05 + 0.05 * k), circle(0.03 + 0.05 * k)] for k in range(1, 8)]
