@@ -55,14 +55,13 @@ class EditingEngine:
             build_surface=self.workers.build,
             mesh_formats=self.options.save_format,
         )
-        if not self.edit_window(session, title):
+        try:
+            opened = self.edit_window(session, title)
+        except KeyboardInterrupt:
+            raise UserError(f"stopped; {_kept(session)}") from None
+        if not opened:
             raise UserError(_NO_WINDOW)
-        editor = session.editor
-        message = "no edits"
-        if editor.edits:
-            # Whether it was saved or not: work by hand is not to be lost with the window.
-            message = f"{len(editor.edits)} edits, kept in {session.save_edit_list()}"
-        return editor.latent, editor.shape.sequence, message
+        return session.editor.latent, session.editor.shape.sequence, _kept(session)
 
     def loops_of(self, sequence):
         """The loops (k, 2) of a sequence (T, F), one after the other."""
@@ -75,3 +74,9 @@ class EditingEngine:
     def encode_mesh(self, path, fit):
         """As `loop_own_mesh.encode_mesh`."""
         return encode_mesh(self.model, path, fit)
+
+
+def _kept(session):
+    """Keep the edits in a file, saved or not: work by hand is not to be lost with the window."""
+    edits = session.editor.edits
+    return f"{len(edits)} edits, kept in {session.save_edit_list()}" if edits else "no edits"

@@ -24,7 +24,7 @@ class Whitening(NamedTuple):
 
 
 def fit_whitening(mu, log_sigma_squared):
-    """The whitening of the latents of N > 1 shapes that moves them least.
+    """The whitening of the latents of N shapes that moves them least.
 
     `whiten` is C^(-1/2), symmetric, with the covariance C = cov(mu) + mean(sigma^2) of the
     aggregated posterior. The noise of z' is correlated where that of z is not; `log_variance_shift`
@@ -39,7 +39,7 @@ def fit_whitening(mu, log_sigma_squared):
     Whitening
     """
     mu, noise = mu.double(), log_sigma_squared.double().exp().mean(dim=0)
-    covariance = torch.cov(mu.T) + noise.diag()
+    covariance = torch.cov(mu.T, correction=0) + noise.diag()
     values, vectors = torch.linalg.eigh(covariance)
     whiten = vectors / values.sqrt() @ vectors.T
     colour = vectors * values.sqrt() @ vectors.T

@@ -9,10 +9,12 @@ import torch
 from loop_cache_files import CachedLoops
 from loop_dataset import LoopSeqDataset
 from loop_files import UserError
+from loop_geometry import scan_axis
 from loop_mesh_reading import load_mesh
 from loop_representations import eos_timestep, loops_to_sequence, sequence_to_loops
 from loop_slicing import slice_mesh
 
+FEW_PLANES = 0.5  # share of the planes that a mesh set up as those of the dataset would meet
 N_CLOUD_POINTS = 2048  # on the surface, for PointNet encoders
 
 
@@ -111,13 +113,19 @@ def encode_mesh(model, path, fit=False):
     from loop_shape_measures import surface_distance
 
     distance, floor = surface_distance(info.planes, given, made, seed=0)
+    n_met = len(set(plane_index.tolist()))
     report = (
-        f"{n_kept} of {n_all} loops kept, on {len(set(plane_index.tolist()))} of {info.n_planes} "
+        f"{n_kept} of {n_all} loops kept, on {n_met} of {info.n_planes} "
         f"planes; the model gives {sum(map(len, made))} back"
     )
     if np.isfinite(distance):
         report += (
             f", their surface {distance:.4f} away on average (two samples of one: {floor:.4f})"
+        )
+    if n_met < FEW_PLANES * info.n_planes:
+        report += (
+            f"; so few planes meet it: is it lying on its side? The planes follow each other along "
+            f"the {'xyz'[scan_axis(info.planes)]} axis"
         )
     return EncodedMesh(latent, report)
 

@@ -233,6 +233,17 @@ def test_a_saved_edit_gives_the_loops_of_the_window(session):
     np.testing.assert_array_equal(session["last_pred_seq"], shape.sequence)
 
 
+def test_edits_outlive_a_ctrl_c(session, capsys):
+    def edit_window(edit_session, title):
+        edit_session.pick(2, 3)
+        edit_session.adjust("move", u=0.2)
+        raise KeyboardInterrupt
+
+    session.engine.edit_window = edit_window
+    assert "stopped; 1 edits, kept in" in session.fail(capsys, "edit ?")
+    assert len(load_edits(session.folder / "inference-0-edit.json").edits) == 1
+
+
 def test_the_window_reads_latents_and_loops_as_the_repl_does(session):
     session.do("submit decode ? --save", "run")
     n_loops = int(np.any(session["last_pred_seq"] != 0, axis=1).sum())
@@ -312,6 +323,15 @@ def test_a_mesh_of_any_format_is_encoded(session, tmp_path, kind):
     n_planes = session.engine.info.n_planes
     assert re.search(rf"egg: (\d+) of \1 loops kept, on \d+ of {n_planes} planes", printed)
     assert re.search(r"the model gives \d+ back", printed)
+    assert "lying on its side" not in printed
+
+
+def test_a_mesh_on_its_side_gets_a_hint(session, tmp_path):
+    lying = egg_mesh().apply_scale([0.3, 1, 0.3])
+    lying.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
+    lying.export(tmp_path / "lying.obj")
+    printed = session.do("encode lying lying.obj --fit")
+    assert "is it lying on its side? The planes follow each other along the y axis" in printed
 
 
 def test_the_latent_is_that_of_the_loops(session, tmp_path):

@@ -24,7 +24,9 @@ def test_what_is_fitted_centres_and_whitens():
     mu, log_variance = skewed_latents()
     whitening = fit_whitening(mu, log_variance)
     noise = torch.diag_embed(log_variance.exp())  # (N, L, L)
-    covariance = whitening.whiten @ (torch.cov(mu.T) + noise.mean(dim=0)) @ whitening.whiten
+    covariance = (
+        whitening.whiten @ (torch.cov(mu.T, correction=0) + noise.mean(dim=0)) @ whitening.whiten
+    )
     moved = (mu - whitening.mean) @ whitening.whiten.T
     torch.testing.assert_close(moved.mean(dim=0), torch.zeros(L), atol=1e-5, rtol=0)
     torch.testing.assert_close(covariance, torch.eye(L), atol=1e-4, rtol=0)
@@ -82,7 +84,14 @@ def _check(encoder, decoder, given):
         after = decoder(inputs, moved)
     torch.testing.assert_close(after, before, atol=2e-4, rtol=0)
     assert (decoder(inputs, mu) - before).abs().max() > 1e-2, "the decoder should have changed"
-    aggregated = torch.cov(moved.T) + moved_log_variance.exp().mean(dim=0).diag()
+    aggregated = torch.cov(moved.T, correction=0) + moved_log_variance.exp().mean(dim=0).diag()
     # The noise is kept without its correlations, so only the variances are exact.
     torch.testing.assert_close(aggregated.diagonal(), torch.ones(L), atol=0.02, rtol=0)
     torch.testing.assert_close(moved.mean(dim=0), torch.zeros(L), atol=1e-4, rtol=0)
+
+
+def test_a_single_shape_is_enough():
+    mu, log_variance = skewed_latents()
+    whitening = fit_whitening(mu[:1], log_variance[:1])
+    assert all(torch.isfinite(tensor).all() for tensor in whitening)
+    torch.testing.assert_close(whitening.mean, mu[0])
