@@ -239,7 +239,7 @@ class SelfAttention(nn.Module):
             memory[:, :, :, position] = kept
             seen = memory[:, :, :, : position + 1].unbind(1)  # keys first, values last
             y = F.scaled_dot_product_attention(q, seen[0], seen[-1])  # (B, H, 1, D)
-            return last(y.view(x.shape))
+            return last(y.reshape(x.shape))
 
         return step
 
