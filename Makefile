@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 .PHONY: demo test
 
 demo: $(INSTALLED)
-	$(BIN)/python loop_demo.py
+	$(BIN)/python -m loopdraw.demo.tour
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

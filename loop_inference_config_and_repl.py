@@ -8,7 +8,7 @@ any object with these methods:
 `prepare(actions) -> list of str`
     Called once before each `run` with the actions that it is going to perform: warnings to print.
 `perform(tasks) -> iterator of Outcome`
-    Perform tasks (`loop_inference_queue.Task`), yielding the outcome of each, in order, as soon as
+    Perform tasks (`queue.Task`), yielding the outcome of each, in order, as soon as
     it is there. The REPL hands over together what may be decoded as one batch.
 `closest_matches(sequences) -> (n, 2) float or None`
     For each sequence of a (n, timesteps, features) array, index and mean squared difference of the
@@ -16,7 +16,7 @@ any object with these methods:
 `edit(title, latent, edit_file, read_latent, read_loops) -> latent, sequence, message`
     Let the user edit a shape in a window; `UserError` where no window can be opened.
 `loops_of(sequence) -> list of (k, 2) loops`
-`encode_mesh(path, fit) -> loop_own_mesh.EncodedMesh`
+`encode_mesh(path, fit) -> own_mesh.EncodedMesh`
 """
 
 import inspect
@@ -27,20 +27,21 @@ from pathlib import Path
 
 import numpy as np
 
-from loop_files import UserError, write_aside
-from loop_inference_actions import (
+from loopdraw.files import UserError, write_aside
+from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,
+    Outcome,
     Sample,
     make_submit_parser,
     parse_submit,
     submit_help,
     whole_number,
 )
-from loop_inference_edit_commands import EditCommands
-from loop_inference_queue import ActionQueue
-from loop_inference_terminal import TerminalCmd, last_word, matching_files, one_line, starting
-from loop_inference_variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
+from loopdraw.prompt.edit_commands import EditCommands
+from loopdraw.prompt.queue import ActionQueue
+from loopdraw.prompt.terminal import TerminalCmd, last_word, matching_files, one_line, starting
+from loopdraw.prompt.variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
 
 
 @dataclass
@@ -52,16 +53,6 @@ class LoopInferenceSettings:
     n_features: int  # of a timestep
     no_polyscope: bool = False  # show no windows
     seed: int | None = None  # None: another one in each session
-
-
-@dataclass
-class Outcome:
-    """What became of a task. Where there is an `error`, what came about before it still counts."""
-
-    message: str = ""
-    z: np.ndarray | None = None  # (L,)
-    sequence: np.ndarray | None = None  # (T, F)
-    error: Exception | None = None
 
 
 class InferenceREPL(EditCommands, TerminalCmd):

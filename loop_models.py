@@ -1,317 +1,34 @@
-"""The loop sequence VAE: encoder, decoder, losses, checkpoints, decoding.
-
-Run as a script, it slices the meshes of a dataset folder into its cache and does nothing else:
+"""Slice the meshes of a dataset folder into its cache, and nothing else.
 
     python loop_models.py --optfile vases-optfile.txt
 
-Tensors are time-first: T timesteps, B shapes, F features, L latent size.
+Programs written for the published one import `LoopSeqDataset` and `LoopSeqEncoderDecoderModel`
+from here.
 """
 
-from pathlib import Path
+import importlib
 
-from loop_files import UserError, run_script
-from loop_models_options import answer_before_imports, parse_options, require
+from loopdraw.files import run_script
+from loopdraw.options import parse_options, require
 
-if __name__ == "__main__":
-    answer_before_imports(__doc__)
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-
-from loop_checkpoints import checkpoint_label, load_state
-from loop_dataset import (  # noqa: F401  (LoopSeqDataset: users import it from here)
-    Batch,
-    DatasetInfo,
-    LoopSeqDataset,
-    load_caches,
-)
-from loop_decoding import decode_batch, decode_with_intervention
-from loop_networks import build_decoder, build_encoder
-from loop_representations import sequence_planes
+# Imported when asked for: --help should not wait for torch.
+_HOMES = {
+    "LoopSeqDataset": "loopdraw.data.dataset",
+    "LoopSeqEncoderDecoderModel": "loopdraw.model.vae",
+}
 
 
-class LoopSeqEncoderDecoderModel:
-    """A transformer (or LSTM, or PointNet) VAE of loop sequences.
-
-    Parameters
-    ----------
-    options : argparse.Namespace of `loop_models_options`
-    info : DatasetInfo
-    device : torch.device
-    """
-
-    def __init__(self, options, info, device):
-        self.options = options
-        self.info = info
-        self.device = torch.device(device)
-        self.latent_size = options.latent_size
-        self.encoder = build_encoder(
-            options.architecture,
-            n_features=info.representation.n_features,
-            max_length=info.n_timesteps,
-            latent_size=options.latent_size,
-            fc_hidden_sizes=options.enc_fc_hidden_sizes,
-            d_model=options.enc_transformer_d_model,
-            n_layers=options.enc_transformer_n_layers,
-            n_heads=options.enc_transformer_n_heads,
-            ffwd_size=options.enc_transformer_ffwd_size,
-            lstm_hidden_size=options.enc_lstm_hidden_size,
-            bidirectional=options.enc_bidirectional,
-            pointnet_hidden_size=options.pointnet_hidden_size,
-        ).to(self.device)
-        self.decoder = build_decoder(
-            options.architecture,
-            n_features=info.representation.n_features,
-            has_flag=info.representation.has_flag,
-            max_length=info.n_timesteps,
-            latent_size=options.latent_size,
-            fc_hidden_sizes=options.dec_fc_hidden_sizes,
-            transformer_arch_version=options.transformer_arch_version,
-            d_model=options.dec_transformer_d_model,
-            n_layers=options.dec_transformer_n_layers,
-            n_heads=options.dec_transformer_n_heads,
-            ffwd_size=options.dec_transformer_ffwd_size,
-            dropout=options.dec_transformer_dropout,
-            fourier_map_size=options.fourier_map_size,
-            fourier_map_sigma=options.fourier_map_sigma,
-            lstm_hidden_size=options.lstm_hidden_size,
-            lstm_n_layers=options.lstm_n_layers,
-        ).to(self.device)
-        self.eval()
-
-    @property
-    def networks(self):
-        """File name prefix -> network."""
-        return {"enc": self.encoder, "dec": self.decoder}
-
-    def train(self):
-        self.encoder.train()
-        self.decoder.train()
-
-    def eval(self):
-        self.encoder.eval()
-        self.decoder.eval()
-
-    def parameters(self):
-        return [*self.encoder.parameters(), *self.decoder.parameters()]
-
-    # Encoding and losses
-
-    def encode_distribution(self, batch):
-        """Mean and log variance of the latents of a batch, (B, L) each."""
-        if batch.point_clouds is not None:
-            return self.encoder(batch.point_clouds)
-        return self.encoder(batch.targets, batch.padding[1:])
-
-    def encode(self, batch, use_sigma=False):
-        """Latents of a batch, (B, L): the mean, or with `use_sigma` a sample about it."""
-        with torch.inference_mode():
-            mu, log_sigma_squared = self.encode_distribution(batch)
-            return sample_latents(mu, log_sigma_squared) if use_sigma else mu
-
-    def teacher_forced(self, batch, latents):
-        """Decoder outputs (T, B, F) given the true timesteps before each; flags are logits.
-
-        Where the output would be padding it has no meaning.
-        """
-        return self.decoder(batch.inputs[:-1], latents, batch.padding[1:], skips_padding=True)
-
-    def losses(self, batch, noise=None, weights=None, n_present=None):
-        """Reconstruction loss and KL divergence of a batch.
-
-        Parameters
-        ----------
-        batch : Batch
-        noise : (B, L) standard normal numbers that latents are sampled with; None for z = mu
-        weights : (B,) 1 or 0, which items count; None for all
-        n_present : number of true timesteps to average over; None for those of this batch
-
-        Returns
-        -------
-        reconstruction : scalar tensor, as logged
-        kl : scalar tensor, before weight and floor: see `kl_loss`
-        """
-        mu, log_sigma_squared = self.encode_distribution(batch)
-        latents = mu
-        if noise is not None and self.options.enc_kl_weight > 0:
-            latents = mu + noise * torch.exp(0.5 * log_sigma_squared)
-        outputs = self.teacher_forced(batch, latents)
-        present = (~batch.padding[1:]).to(outputs.dtype)  # (T, B)
-        if weights is not None:
-            present = present * weights
-        reconstruction = reconstruction_loss(
-            outputs,
-            batch.targets,
-            present,
-            present.sum() if n_present is None else n_present,
-            self.info.representation.has_flag,
-            self.options.reco_loss_type,
-            self.options.binary_flag_loss_weight,
-        )
-        return reconstruction, kl_divergence(mu, log_sigma_squared, weights)
-
-    def kl_loss(self, kl, anneal=1.0):
-        """The KL loss as logged: weight x annealing factor x the divergence, or its floor."""
-        return self.options.enc_kl_weight * anneal * kl.clamp(min=self.options.enc_kl_min)
-
-    # Decoding
-
-    def decode(self, latents, intervention=None, dataset=None, full_length=False):
-        """Decode latents into sequences.
-
-        Parameters
-        ----------
-        latents : (B, L) array or tensor
-        intervention : the user's `loop_generation_intervention`, or None
-        dataset : what the intervention function gets as its dataset; the model's info by default
-        full_length : go on to the last timestep even where a sequence has ended
-
-        Returns
-        -------
-        (B, T, F) float32 array, not normalised, flags between 0 and 1; all zero from the end of a
-        sequence on (its end-of-sequence timestep, or the first loop past the last plane)
-
-        Raises
-        ------
-        ValueError
-            When the intervention function returns something unusable.
-        """
-        latents = torch.as_tensor(np.asarray(latents), dtype=torch.float32, device=self.device)
-        latents = latents.reshape(-1, self.latent_size)
-        self.eval()
-        n_steps, representation = self.info.n_timesteps, self.info.representation
-        if intervention is None:
-            ended = None if full_length else lambda so_far: self._lengths(so_far) <= so_far.shape[1]
-            normalised = decode_batch(self.decoder, latents, n_steps, representation, ended)
-        else:
-            dataset = self.info if dataset is None else dataset
-            normalised = torch.stack(
-                [
-                    decode_with_intervention(
-                        self.decoder, latent[None], n_steps, representation, intervention, dataset
-                    )
-                    for latent in latents
-                ]
-            )
-        normalised = normalised.cpu().numpy()
-        sequences = self.info.unnormalise(normalised).astype(np.float32)
-        if not full_length:
-            sequences[np.arange(n_steps) >= self._lengths(normalised)[:, None]] = 0
-        return sequences
-
-    def _lengths(self, normalised):
-        """Timesteps that each sequence (B, t, F) takes with its ending one; over t: not ended."""
-        lengths = []
-        for sequence in self.info.unnormalise(normalised):
-            planes = sequence_planes(
-                sequence, self.info.n_planes, self.info.representation, self.info.use_eos_token
-            )
-            placed = np.flatnonzero(planes >= 0)
-            lengths.append(placed[-1] + 2 if len(placed) else 1)
-        return np.array(lengths)
-
-    # Checkpoints
-
-    def load(self, folder, epoch):
-        """Load both networks from `folder`; `epoch` is a number, -1 for the latest.
-
-        Raises
-        ------
-        UserError
-            When a file is missing, damaged, or of another architecture or size.
-        """
-        for prefix, network in self.networks.items():
-            path = Path(folder) / f"{prefix}{checkpoint_label(epoch)}_net.pth"
-            state = load_state(path, self.device)
-            self._check_n_timesteps(path, state)
-            try:
-                network.load_state_dict(state)
-            except (RuntimeError, TypeError, AttributeError) as error:
-                raise UserError(f"{path}: {_explain_mismatch(error)}") from None
-
-    def _check_n_timesteps(self, path, state):
-        table = state.get("positional_embedding.positional_embedding_additives")
-        if table is not None and len(table) != self.info.n_timesteps + 1:
-            raise UserError(
-                f"{path}: made for sequences of {len(table) - 1} timesteps, but the dataset has "
-                f"{self.info.n_timesteps}; give --dataroot the dataset that it was trained on "
-                "(train and test sets together set the number)"
-            )
-
-
-def sample_latents(mu, log_sigma_squared):
-    """Latents (B, L) drawn about `mu`, each with noise of its own."""
-    return mu + torch.randn_like(mu) * torch.exp(0.5 * log_sigma_squared)
-
-
-def reconstruction_loss(
-    outputs, targets, present, n_present, has_flag, loss_type="l2", flag_weight=1.0
-):
-    """Mean error of the features plus the weighted cross-entropy of the flag, over true timesteps.
-
-    Parameters
-    ----------
-    outputs, targets : (T, B, F); flags of the outputs are logits
-    present : (T, B) float, 1 for true timesteps, 0 for padding
-    n_present : number of true timesteps
-    has_flag : whether the last feature is a flag
-    loss_type : "l2" (mean squared) or "l1" (mean absolute)
-    flag_weight : weight of the cross-entropy
-
-    Returns
-    -------
-    scalar tensor
-    """
-    n_values = outputs.shape[-1] - int(has_flag)
-    difference = outputs[..., :n_values] - targets[..., :n_values]
-    error = difference.square() if loss_type == "l2" else difference.abs()
-    # Weighted sums rather than boolean indexing: shapes stay fixed and no GPU is waited for.
-    loss = (error.sum(dim=-1) * present).sum() / (n_present * n_values)
-    if has_flag:
-        entropy = F.binary_cross_entropy_with_logits(
-            outputs[..., -1], targets[..., -1], reduction="none"
-        )
-        loss = loss + flag_weight * (entropy * present).sum() / n_present
-    return loss
-
-
-def kl_divergence(mu, log_sigma_squared, weights=None):
-    """KL divergence from the standard normal, per latent number, summed over the batch.
-
-    Kingma and Welling, Auto-Encoding Variational Bayes (2014), appendix B. `mu` and
-    `log_sigma_squared` are (B, L), `weights` (B,) or None.
-    """
-    terms = (1 + log_sigma_squared - mu.square() - log_sigma_squared.exp()).sum(dim=-1)  # (B,)
-    if weights is not None:
-        terms = terms * weights
-    return -0.5 * terms.sum() / mu.shape[-1]
-
-
-def _explain_mismatch(error):
-    """The first difference that torch's load_state_dict reports, on one line."""
-    lines = [line.strip() for line in str(error).splitlines()[1:]]
-    difference = lines[0].rstrip(".") if lines else str(error)
-    return (
-        "of another architecture or size than the options describe "
-        f"({difference[:160]}); use the options it was trained with"
-    )
-
-
-def pick_device(options, report=print):
-    """The device that `--gpu_ids` names, or the CPU, saying so, where there is no such GPU."""
-    wanted = options.gpu_ids[0]
-    if wanted < 0:
-        return torch.device("cpu")
-    if wanted < torch.cuda.device_count():
-        return torch.device("cuda", wanted)
-    report(f"no GPU {wanted} on this machine: using the CPU (--gpu_ids -1 says so up front)")
-    return torch.device("cpu")
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def main():
     options = parse_options(description=__doc__)
     require(options, "dataroot")
+    from loopdraw.data.dataset import load_caches
+
     caches = load_caches(options)
     kinds = {"train": "training", "test": "test"}
     sizes = [f"{len(cache.sequences)} {kinds[split]}" for split, cache in caches.items()]

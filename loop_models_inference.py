@@ -14,15 +14,15 @@ import os
 import sys
 from pathlib import Path
 
-from loop_files import UserError, run_script
-from loop_models_options import parse_options, require
-from loop_threads import wait_briefly
+from loopdraw.files import UserError, run_script
+from loopdraw.options import parse_options, require
+from loopdraw.threads import wait_briefly
 
 
 def main():
     options = parse_options(description=__doc__.splitlines()[0])
     require(options, "save_dir")
-    from loop_inference_workers import SurfaceWorkers
+    from loopdraw.surface.workers import SurfaceWorkers
 
     if options.reco == "poisson" and importlib.util.find_spec("pymeshlab") is None:
         raise UserError(
@@ -43,7 +43,7 @@ def session(options, workers):
     wait_briefly()
     # Importing torch takes seconds, which nobody should wait who asks for help or mistypes.
     from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
-    from loop_inference_engine import InferenceEngine
+    from loopdraw.prompt.engine import InferenceEngine
 
     no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
     show, edit_window = (None, None) if no_polyscope else window_openers()
@@ -65,9 +65,9 @@ def window_openers():
     Returns
     -------
     show : function (title, scene)
-    edit_window : function (session, title), as `loop_edit_window.edit_in_window`
+    edit_window : function (session, title), as `edit_window.edit_in_window`
     """
-    from loop_viewer import has_display, show_shape, viewer_available
+    from loopdraw.view.viewer import has_display, show_shape, viewer_available
 
     if not (viewer_available() and has_display()):
         return None, None
@@ -80,7 +80,7 @@ def window_openers():
             print(f"no window: {error}", file=sys.stderr)
 
     def edit_window(session, title):
-        from loop_edit_window import edit_in_window
+        from loopdraw.view.edit_window import edit_in_window
 
         return edit_in_window(session, title)
 

@@ -14,21 +14,15 @@ import sys
 import time
 from pathlib import Path
 
-from loop_files import UserError, run_script, write_text
-from loop_models_options import answer_before_imports, format_options, parse_options, require
-from loop_threads import wait_briefly
-
-if __name__ == "__main__":
-    answer_before_imports(__doc__)
-    wait_briefly()
-
 import torch
 import torch.distributed as dist
 
-from loop_checkpoints import checkpoint_label, finish_pending
-from loop_dataset import DatasetInfo, load_datasets
-from loop_models import LoopSeqEncoderDecoderModel, pick_device
-from loop_training import Trainer, rank_and_world_size
+from loopdraw.data.dataset import DatasetInfo, load_datasets
+from loopdraw.files import UserError, run_script, write_text
+from loopdraw.model.checkpoints import checkpoint_label, finish_pending
+from loopdraw.model.training import Trainer, rank_and_world_size
+from loopdraw.model.vae import LoopSeqEncoderDecoderModel, pick_device
+from loopdraw.options import format_options, parse_options, require
 
 EPOCHS_BETWEEN_SAVES = 10
 TRAIN_LOG, TEST_LOG = "loss_log.txt", "test_log.txt"

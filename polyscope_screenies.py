@@ -14,7 +14,7 @@ import math
 import os
 from pathlib import Path
 
-from loop_files import UserError, run_script
+from loopdraw.files import UserError, run_script
 
 # Width and height of the pictures, pixels.
 IMAGE_SIZE = (1000, 1000)
@@ -108,22 +108,22 @@ def take_pictures(paths):
     """
     from PIL import Image
 
-    import loop_viewer
-    from loop_camera import orbit_points
-    from loop_pictures import contact_sheet, framed_points, save_gif, save_png
+    from loopdraw.view import viewer
+    from loopdraw.view.camera import orbit_points
+    from loopdraw.view.pictures import contact_sheet, framed_points, save_gif, save_png
 
     _check_settings()
     paths = [Path(path) for path in paths]
     scenes = [read_scene(path) for path in paths]
     look = _look()
     chosen = None
-    if not os.environ.get("NO_GUI") and loop_viewer.has_display():
-        chosen = loop_viewer.choose_camera(scenes[0], IMAGE_SIZE, look)
+    if not os.environ.get("NO_GUI") and viewer.has_display():
+        chosen = viewer.choose_camera(scenes[0], IMAGE_SIZE, look)
     cameras = _cameras([framed_points(scene, look) for scene in scenes], chosen)
     turning = _cameras([orbit_points(scene.points(), _pivot(scene)) for scene in scenes], chosen)
     thumbnails = []
     for path, scene, camera, start in zip(paths, scenes, cameras, turning, strict=True):
-        picture = loop_viewer.render_image(scene, camera, IMAGE_SIZE, look, TRANSPARENT_BACKGROUND)
+        picture = viewer.render_image(scene, camera, IMAGE_SIZE, look, TRANSPARENT_BACKGROUND)
         yield _written(save_png, path.with_name(f"{path.stem}-img.png"), picture)
         if GALLERY:
             cell = Image.fromarray(picture)
@@ -154,11 +154,11 @@ def read_scene(path):
 
     Returns
     -------
-    loop_scene.Scene
+    scene.Scene
     """
-    from loop_representations import load_slices
-    from loop_scene import Scene
-    from loop_slicing import load_mesh
+    from loopdraw.loops.representations import load_slices
+    from loopdraw.loops.slicing import load_mesh
+    from loopdraw.view.scene import Scene
 
     path = Path(path)
     mesh = load_mesh(path)
@@ -213,7 +213,7 @@ def _check_settings():
 
 
 def _look():
-    from loop_scene import Look
+    from loopdraw.view.scene import Look
 
     return Look(mesh_opacity=MESH_OPACITY, ground_shadow=GROUND_SHADOW, loop_nodes=LOOP_NODES)
 
@@ -222,7 +222,7 @@ def _cameras(points, chosen):
     """One camera per shape: the user's, or the default view of its points (n, 3)."""
     import numpy as np
 
-    from loop_camera import fit_camera
+    from loopdraw.view.camera import fit_camera
 
     if chosen is not None:
         return [chosen] * len(points)
@@ -240,8 +240,8 @@ def _animate(path, scene, camera, look):
     """Reveal one loop after another, then the mesh; yields the files."""
     from dataclasses import replace
 
-    import loop_viewer
-    from loop_pictures import save_gif, save_png
+    from loopdraw.view import viewer
+    from loopdraw.view.pictures import save_gif, save_png
 
     n_loops, bare = scene.loop_count(), replace(look, mesh_opacity=0.0)
     # The order in which loops are revealed is that of the sequence; those hidden stay so.
@@ -251,7 +251,7 @@ def _animate(path, scene, camera, look):
         step = scene
         if count <= len(shown):
             step = replace(scene, hidden=set(range(n_loops)) - set(shown[:count]))
-        picture = loop_viewer.render_image(
+        picture = viewer.render_image(
             step,
             camera,
             IMAGE_SIZE,
@@ -268,15 +268,13 @@ def _turntable(scene, camera, look):
     """Pictures from all around a shape, the first one from where the camera stands."""
     import numpy as np
 
-    import loop_viewer
+    from loopdraw.view import viewer
 
     pivot = _pivot(scene)
     turns = np.linspace(0, 360, TURNTABLE_FRAMES, endpoint=False)
     size = _gif_size()
     return [
-        loop_viewer.render_image(
-            scene, camera.orbited(pivot, turn), size, look, TRANSPARENT_BACKGROUND
-        )
+        viewer.render_image(scene, camera.orbited(pivot, turn), size, look, TRANSPARENT_BACKGROUND)
         for turn in turns
     ]
 

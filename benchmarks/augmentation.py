@@ -34,7 +34,7 @@ def main():
         folder = Path(folder)
         dataset = folder / "vases"
         sizes = ("--n_train", arguments.n_train, "--n_test", arguments.n_test, "--seed", 0)
-        run("loop_demo_dataset.py", "vases", dataset, *sizes)
+        run("loopdraw/demo/dataset.py", "vases", dataset, *sizes)
         print(f"{arguments.n_train} training and {arguments.n_test} test vases, "
               f"{arguments.epochs} epochs of batches of {BATCH_SIZE}")  # fmt: skip
         print(f"{'':10}{'train':>10}{'test':>10}")

@@ -29,26 +29,26 @@ def main():
     )
     parser.add_argument("optfile", nargs="?", default=str(ROOT / "demo-vases-optfile.txt"))
     arguments = parser.parse_args()
-    from loop_threads import wait_briefly
+    from loopdraw.threads import wait_briefly
 
     wait_briefly()
     import numpy as np
 
-    import loop_viewer
-    from loop_dataset import DatasetInfo
-    from loop_edit_session import EditSession
-    from loop_edit_surface import LatestSurface
-    from loop_models import LoopSeqEncoderDecoderModel
-    from loop_models_options import parse_options
+    from loopdraw.data.dataset import DatasetInfo
+    from loopdraw.editing.session import EditSession
+    from loopdraw.model.vae import LoopSeqEncoderDecoderModel
+    from loopdraw.options import parse_options
+    from loopdraw.surface.latest import LatestSurface
+    from loopdraw.view import viewer
 
     options = parse_options(["--optfile", arguments.optfile])
     info = DatasetInfo.load(options.save_dir, options)
     model = LoopSeqEncoderDecoderModel(options, info, "cpu")
     model.load(options.save_dir, -1)
     latent = np.random.default_rng(7).normal(size=model.latent_size)
-    if not loop_viewer.open_viewer(headless=False):
+    if not viewer.open_viewer(headless=False):
         sys.exit("no window can be opened here; try xvfb-run")
-    from loop_edit_window import EditWindow
+    from loopdraw.view.edit_window import EditWindow
 
     with tempfile.TemporaryDirectory() as folder, LatestSurface() as surfaces:
         session = EditSession(model, latent, [], folder, None, None)

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 import trimesh
 from torch import nn
 
-from loop_geometry import project, sort_by_area
-from loop_training import GRADIENT_SCALE
+from loopdraw.loops.geometry import project, sort_by_area
+from loopdraw.model.training import GRADIENT_SCALE
 
 
 def torch_stack(stack):
-    """A `loop_network_layers.TransformerStack` as PyTorch's own modules, weights copied."""
+    """A `layers.TransformerStack` as PyTorch's own modules, weights copied."""
     layer = nn.TransformerEncoderLayer(
         stack.d_model, stack.n_heads, stack.layers[0].linear1.out_features, dropout=0.0
     )
@@ -29,7 +29,7 @@ def torch_stack(stack):
 
 
 class PlainEncoder(nn.Module):
-    """A `loop_networks.TransformerEncoder`, of copied weights."""
+    """A `encoders.TransformerEncoder`, of copied weights."""
 
     def __init__(self, ours):
         super().__init__()
@@ -50,7 +50,7 @@ class PlainEncoder(nn.Module):
 
 
 class PlainDecoder(nn.Module):
-    """A `loop_networks.TransformerDecoder` of arch version 1, of copied weights."""
+    """A `encoders.TransformerDecoder` of arch version 1, of copied weights."""
 
     def __init__(self, ours):
         super().__init__()
@@ -90,8 +90,8 @@ class PlainTraining:
 
     Parameters
     ----------
-    model : loop_models.LoopSeqEncoderDecoderModel
-    dataset : loop_dataset.LoopSeqDataset
+    model : vae.LoopSeqEncoderDecoderModel
+    dataset : dataset.LoopSeqDataset
     """
 
     def __init__(self, model, dataset):
@@ -144,7 +144,7 @@ class PlainTraining:
 
 
 def slice_file(path, planes):
-    """Loops of a mesh file by plane, as `loop_slicing.slice_mesh` gives them.
+    """Loops of a mesh file by plane, as `slicing.slice_mesh` gives them.
 
     Parameters
     ----------

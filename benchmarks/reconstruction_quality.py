@@ -42,7 +42,7 @@ def main():
     if arguments.vases is None:
         arguments.vases = 0 if arguments.folders else 16
 
-    from loop_inference_workers import build_surface
+    from loopdraw.surface.workers import build_surface
 
     def build(planes, loops_by_plane):
         return build_surface(planes, loops_by_plane, arguments.reco, arguments.resolution)
@@ -63,7 +63,7 @@ def main():
 
 def groups(arguments):
     """Names of groups of meshes, each with an iterator over (label, vertices, faces)."""
-    from loop_slicing import load_mesh
+    from loopdraw.loops.slicing import load_mesh
 
     for folder in arguments.folders:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -77,10 +77,10 @@ def make_vase(seed):
     """A procedural vase: vertices (n, 3), faces (m, 3)."""
     import numpy as np
 
-    import loop_demo_vases
+    from loopdraw.demo import vases
 
     rng = np.random.default_rng(seed)
-    while (vase := loop_demo_vases.make_vase(rng)) is None:
+    while (vase := vases.make_vase(rng)) is None:
         pass
     mesh = vase.to_mesh()
     return np.asarray(mesh.vert_properties[:, :3], dtype=float), np.asarray(mesh.tri_verts)
@@ -94,9 +94,9 @@ def measure(vertices, faces, build):
     import numpy as np
     import trimesh
 
-    from loop_geometry import make_planes
-    from loop_representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
-    from loop_slicing import slice_mesh
+    from loopdraw.loops.geometry import make_planes
+    from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
+    from loopdraw.loops.slicing import slice_mesh
 
     vertices = vertices - (vertices.max(axis=0) + vertices.min(axis=0)) / 2
     original = trimesh.Trimesh(vertices / np.ptp(vertices, axis=0).max(), faces)
@@ -144,7 +144,7 @@ def farthest_loop_point(mesh, planes, loops_by_plane):
     import numpy as np
     import shapely
 
-    from loop_geometry import project, resample_loop
+    from loopdraw.loops.geometry import project, resample_loop
 
     edges, farthest = mesh.edges_unique, 0.0
     for plane, loops in zip(planes, loops_by_plane, strict=True):

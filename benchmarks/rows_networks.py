@@ -7,7 +7,7 @@ import torch
 from measuring import Row, median_seconds, paired
 from setups import N_TIMESTEPS, dataset_of, model_of, options_of
 
-from loop_training import Trainer
+from loopdraw.model.training import Trainer
 
 
 def decoding(folder, repeats, device="cpu"):

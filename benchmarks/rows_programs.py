@@ -11,8 +11,8 @@ import torch
 from measuring import Row, median_seconds, run_program
 from setups import ROOT, dataset_of, model_of, options_of
 
-from loop_checkpoints import save_states
-from loop_training import Trainer
+from loopdraw.model.checkpoints import save_states
+from loopdraw.model.training import Trainer
 
 SCRIPT = "loop_models_inference.py"
 ENVIRONMENT = {**os.environ, "NO_POLYSCOPE": "1"}

@@ -11,10 +11,10 @@ import plain
 from measuring import PeakMemory, Row, median_seconds, paired, seconds_of
 from setups import N_PLANES, planes_of, write_many_meshes, write_mesh
 
-from loop_cache_files import load_cache
-from loop_slicing import load_mesh, slice_mesh
-from loop_slicing_progress import SAVE_EVERY
-from loop_slicing_run import SlicingTask, slice_files
+from loopdraw.data.cache import load_cache
+from loopdraw.data.progress import SAVE_EVERY
+from loopdraw.data.slicing_run import SlicingTask, slice_files
+from loopdraw.loops.slicing import load_mesh, slice_mesh
 
 
 def one_mesh(folder, repeats):
@@ -51,7 +51,7 @@ def two_cores(folder, repeats, n_files=24):
 # of that it spent saving partial caches.
 PROBE = """
 import json, sys, time
-from loop_slicing_progress import SlicingProgress
+from loopdraw.data.progress import SlicingProgress
 saving = []
 save_partial = SlicingProgress.save_partial
 def timed(self):
@@ -65,9 +65,9 @@ def finished(self):
     finish(self)
     print(json.dumps({"seconds": elapsed, "saving": sum(saving), "saves": len(saving)}))
 SlicingProgress.finish = finished
-import loop_models
+from loopdraw.model import vae
 start = time.perf_counter()
-loop_models.main()
+vae.main()
 """
 
 

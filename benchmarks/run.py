@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--n_meshes", type=int, metavar="N", help="meshes of the long slicing run")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes")
     arguments = parser.parse_args()
-    from loop_threads import wait_briefly
+    from loopdraw.threads import wait_briefly
 
     wait_briefly()  # for both sides
     from measuring import machine

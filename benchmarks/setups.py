@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loop_dataset import DatasetInfo, LoopSeqDataset
-from loop_dataset_cache import build_or_load_cache
-from loop_demo_dataset import make_dataset
-from loop_geometry import make_planes
-from loop_models import LoopSeqEncoderDecoderModel
-from loop_models_options import parse_options
+from loopdraw.data.build import build_or_load_cache
+from loopdraw.data.dataset import DatasetInfo, LoopSeqDataset
+from loopdraw.demo.dataset import make_dataset
+from loopdraw.loops.geometry import make_planes
+from loopdraw.model.vae import LoopSeqEncoderDecoderModel
+from loopdraw.options import parse_options
 
 ROOT = Path(__file__).resolve().parent.parent
 N_TIMESTEPS = 91  # of the published vases

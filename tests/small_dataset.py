@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from loop_files import save_npz
-from loop_geometry import make_planes
-from loop_representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
+from loopdraw.files import save_npz
+from loopdraw.loops.geometry import make_planes
+from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
 
 N_PLANES = 6
 ANGLES = np.arange(48) * (2 * np.pi / 48)

@@ -12,13 +12,13 @@ import torch
 from conftest import ROOT
 from small_dataset import small_options, write_dataset
 
-from loop_cache_files import load_cache
-from loop_dataset import load_datasets
-from loop_geometry import signed_area
-from loop_models import LoopSeqEncoderDecoderModel
-from loop_models_options import parse_options
-from loop_slicing import load_mesh, slice_mesh
-from loop_training import Trainer
+from loopdraw.data.cache import load_cache
+from loopdraw.data.dataset import load_datasets
+from loopdraw.loops.geometry import signed_area
+from loopdraw.loops.slicing import load_mesh, slice_mesh
+from loopdraw.model.training import Trainer
+from loopdraw.model.vae import LoopSeqEncoderDecoderModel
+from loopdraw.options import parse_options
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import loop_files
-from loop_files import UserError, load_npz, read_text, save_npz, write_aside, write_text
+from loopdraw import files
+from loopdraw.files import UserError, load_npz, read_text, save_npz, write_aside, write_text
 
 
 def names(folder):
@@ -77,7 +77,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from loop_files import write_aside\n"
+        "from loopdraw.files import write_aside\n"
         f"with write_aside({str(path)!r}) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    print('written', flush=True)\n"
@@ -170,7 +170,7 @@ def script(body):
     """Result of a script whose main function has this body."""
     code = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from loop_files import UserError, run_script\n"
+        "from loopdraw.files import UserError, run_script\n"
         f"def main():\n    {body}\n"
         "run_script(main)\n"
     )
@@ -213,6 +213,8 @@ def test_run_script_is_quiet_when_the_reader_goes_away():
 
 
 def test_importing_it_does_not_import_numpy():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import loop_files; print(sys.modules)"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import loopdraw.files; print(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "'numpy'" not in done.stdout and loop_files.__name__ in done.stdout
+    assert "'numpy'" not in done.stdout and files.__name__ in done.stdout

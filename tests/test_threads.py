@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from test_editing import LATENT_SIZE, small_model
+from small_model import LATENT_SIZE, small_model
 
-from loop_editing import LoopEditor
-from loop_threads import SPINS, threads_for
+from loopdraw.editing.editor import LoopEditor
+from loopdraw.threads import SPINS, threads_for
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_every_way_to_decode_one_shape_takes_one_thread(two_threads, monkeypatch
 def test_what_the_user_has_set_stays(given, expected):
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    code = "import os, loop_threads; loop_threads.wait_briefly(); "
+    code = "import os; from loopdraw import threads; threads.wait_briefly(); "
     code += "print(os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,0 +1,202 @@
+"""The cache of a dataset folder as a file: loop sequences of meshes, zero-padded to the longest.
+
+====================  ==========================================================================
+key                   value
+====================  ==========================================================================
+planes                (P, 4, 3) float
+meshes_reprs          (N, T, F) float; all-zero timesteps are padding
+loop_repr_type        int, id of the representation; absent in old files, where it means 1
+loaded_obj_filenames  (N,) str; absent in old files
+plane_indices         (N, T) int, plane of each loop, -1 for none; absent in published files
+mesh_repairs          (N, 3) int, cracks bridged, gaps closed, slivers dropped; likewise absent
+====================  ==========================================================================
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loopdraw.files import UserError, load_npz, read_text, write_aside
+from loopdraw.loops.geometry import make_planes, parse_planespec
+from loopdraw.loops.representations import Representation, representation_with_id, sequence_planes
+
+CACHE_FILE = "preprocessed_cache.npz"
+PLANESPEC_FILE = "planespec.txt"
+PLANESPEC_LINES = "four lines: scan axis (x, y or z), number of planes, min and max coordinate"
+
+
+@dataclass
+class CachedLoops:
+    """The loop sequences of the N meshes of a folder.
+
+    planes : (P, 4, 3) float64
+    sequences : (N, T, F) float32, not normalised; all-zero timesteps are padding
+    plane_indices : (N, T) int32, the plane of each loop; -1 for padding and end of sequence
+    representation : Representation
+    filenames : list of N str, or None when an old cache does not say
+    repairs : (N, 3) int32, cracks bridged, gaps closed, slivers dropped; 0 where unknown
+    """
+
+    planes: np.ndarray
+    sequences: np.ndarray
+    plane_indices: np.ndarray
+    representation: Representation
+    filenames: list | None
+    repairs: np.ndarray
+
+    @property
+    def lengths(self):
+        """Number of timesteps of each sequence without its padding, (N,) int."""
+        return _lengths(self.sequences)
+
+    @property
+    def has_eos(self):
+        """Whether every sequence ends with an end-of-sequence timestep."""
+        return bool(_ends_with_eos(self.sequences, self.representation).all())
+
+
+def read_planespec(folder):
+    """The planes (P, 4, 3) of a folder's `planespec.txt`; UserError if it is not as it must be."""
+    path = Path(folder) / PLANESPEC_FILE
+    text = read_text(path, PLANESPEC_LINES)
+    try:
+        return make_planes(*parse_planespec(text))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; write {PLANESPEC_LINES}") from None
+
+
+def load_cache(path, representation_name):
+    """Read a cache, ours or a published one, complete or partial.
+
+    Returns
+    -------
+    CachedLoops
+
+    Raises
+    ------
+    UserError
+        When it is missing, damaged or foreign, or of another representation.
+    """
+    arrays = load_npz(path, ("planes", "meshes_reprs"), what="a loops cache")
+    representation = _checked_representation(path, arrays, representation_name)
+
+    def require(condition, reason):
+        if not condition:
+            raise UserError(f"{path}: not a loops cache, {reason}; remove it to slice again")
+
+    planes, sequences = arrays["planes"], arrays["meshes_reprs"]
+    require(planes.ndim == 3 and planes.shape[1:] == (4, 3), f"its planes are {planes.shape}")
+    require(
+        sequences.ndim == 3 and sequences.shape[2] == representation.n_features,
+        f"its meshes_reprs are {sequences.shape}, not (meshes, timesteps, "
+        f"{representation.n_features}) as {representation.name} loops are",
+    )
+    require(planes.size and sequences.size, "it is empty")
+    for name, array in (("planes", planes), ("meshes_reprs", sequences)):
+        is_numeric = array.dtype.kind in "fiu"
+        require(is_numeric and np.isfinite(array).all(), f"its {name} are not all numbers")
+    planes = planes.astype(np.float64, copy=False)
+    sequences = sequences.astype(np.float32, copy=False)
+    require(sequences.any(axis=(1, 2)).all(), "some of its meshes have no loops")
+
+    n_meshes, n_timesteps, _ = sequences.shape
+    filenames = arrays.get("loaded_obj_filenames")
+    if filenames is not None:
+        require(filenames.shape == (n_meshes,), "it names another number of files")
+        filenames = [str(name) for name in filenames]
+    plane_indices = arrays.get("plane_indices")
+    if plane_indices is None:
+        plane_indices = _derive_plane_indices(sequences, len(planes), representation)
+    require(
+        plane_indices.shape == (n_meshes, n_timesteps)
+        and plane_indices.dtype.kind == "i"
+        and plane_indices.max() < len(planes),
+        "its plane_indices do not fit",
+    )
+    repairs = arrays.get("mesh_repairs", np.zeros((n_meshes, 3), dtype=np.int32))
+    require(repairs.shape == (n_meshes, 3), "its mesh_repairs do not fit")
+    plane_indices = plane_indices.astype(np.int32, copy=False)
+    return CachedLoops(planes, sequences, plane_indices, representation, filenames, repairs)
+
+
+def save_cache(path, planes, sequences, plane_indices, representation, filenames, repairs, **more):
+    """Write a cache. Padded copies are never all in memory, as a large dataset fills it already.
+
+    Parameters
+    ----------
+    sequences : list of N (T_i, F) float32
+    plane_indices : list of N (T_i,) int32
+    others : as in `CachedLoops`
+    more : further arrays to store
+    """
+    longest = max(map(len, sequences))
+    arrays = {
+        "planes": planes,
+        "loop_repr_type": representation.id,
+        "loaded_obj_filenames": np.array(filenames, dtype=np.str_),
+        "plane_indices": np.stack([_padded(planes, longest, -1) for planes in plane_indices]),
+        "mesh_repairs": np.array(repairs, dtype=np.int32),
+        **more,
+    }
+    with write_aside(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+
+        def member(name):
+            return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+
+        for name, array in arrays.items():
+            with member(name) as stream:
+                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
+        with member("meshes_reprs") as stream:
+            shape = (len(sequences), longest, representation.n_features)
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for sequence in sequences:
+                stream.write(_padded(sequence, longest, 0).astype("<f4", copy=False).tobytes())
+
+
+def _padded(array, length, value):
+    """The array with rows of `value` appended, up to the given length."""
+    padded = np.full((length, *array.shape[1:]), value, dtype=array.dtype)
+    padded[: len(array)] = array
+    return padded
+
+
+def _checked_representation(path, arrays, expected_name):
+    """The representation of a cache, which must be the expected one."""
+    try:
+        representation = representation_with_id(int(arrays.get("loop_repr_type", 1)))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a loops cache ({error}); remove it to slice again") from None
+    if representation.name != expected_name:
+        raise UserError(
+            f"{path}: it holds {representation.name} loops, but the options ask for "
+            f"{expected_name}; set --loop_repr_type {representation.name}, or remove the file to "
+            "slice again"
+        )
+    return representation
+
+
+def _lengths(sequences):
+    present = sequences.any(axis=2)
+    n_padding = present[:, ::-1].argmax(axis=1)
+    return np.where(present.any(axis=1), sequences.shape[1] - n_padding, 0)
+
+
+def _ends_with_eos(sequences, representation):
+    """Which sequences end with a timestep of all zeros but a flag of 1, (N,) bool."""
+    if not representation.has_flag:
+        return np.zeros(len(sequences), dtype=bool)
+    last = sequences[np.arange(len(sequences)), _lengths(sequences) - 1]
+    return (last[:, -1] == 1) & ~last[:, :-1].any(axis=1)
+
+
+def _derive_plane_indices(sequences, n_planes, representation):
+    """The plane of each timestep by its flags, (N, T) int32."""
+    planes = np.stack(
+        [sequence_planes(sequence, n_planes, representation, False) for sequence in sequences]
+    )
+    ended = np.flatnonzero(_ends_with_eos(sequences, representation))
+    planes[ended, _lengths(sequences)[ended] - 1] = -1
+    return planes.astype(np.int32)

@@ -1,0 +1,328 @@
+"""Cached loop sequences as training batches: padding, normalisation, shuffling.
+
+`LoopSeqDataset` is one split of a dataset folder. `DatasetInfo` is what a trained model must know
+of its dataset to be used without it; training writes it beside the checkpoint.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from loopdraw.data import build
+from loopdraw.files import UserError, load_npz, save_npz
+from loopdraw.loops.representations import REPRESENTATIONS, Representation, representation_with_id
+from loopdraw.options import require
+
+INFO_FILE = "dataset_info.npz"
+
+
+class Batch(NamedTuple):
+    """Normalised sequences, time first, as the networks take them."""
+
+    inputs: torch.Tensor  # (T+1, B, F) a start step, then the sequence
+    targets: torch.Tensor  # (T, B, F) the sequence
+    padding: torch.Tensor  # (T+1, B) bool, True where there is no loop; the start step is none
+    point_clouds: torch.Tensor | None  # (B, 2048, 3), for PointNet encoders
+
+    @property
+    def size(self):
+        return self.targets.shape[1]
+
+
+@dataclass
+class DatasetInfo:
+    """What a model must know of the dataset that it was trained on.
+
+    `dataset_mean` and `dataset_std` are (F,) float64 statistics of the train set; features that
+    are not normalised, the flag among them, have mean 0 and standard deviation 1.
+    """
+
+    planes: np.ndarray  # (P, 4, 3)
+    dataset_mean: np.ndarray  # (F,)
+    dataset_std: np.ndarray  # (F,)
+    n_timesteps: int
+    representation: Representation
+    use_eos_token: bool
+
+    @property
+    def n_planes(self):
+        return len(self.planes)
+
+    def normalise(self, timesteps):
+        """Normalise timesteps (..., F); all-zero ones are padding and stay zero."""
+        present = np.any(timesteps != 0, axis=-1, keepdims=True)
+        return np.where(present, (timesteps - self.dataset_mean) / self.dataset_std, 0.0)
+
+    def unnormalise(self, timesteps):
+        """Undo `normalise`. Every timestep (..., F) counts: a decoder's zeros are values."""
+        return timesteps * self.dataset_std + self.dataset_mean
+
+    def save(self, folder):
+        """Write `dataset_info.npz` into the folder of a checkpoint."""
+        save_npz(
+            Path(folder) / INFO_FILE,
+            planes=self.planes,
+            dataset_mean=self.dataset_mean,
+            dataset_std=self.dataset_std,
+            n_timesteps=self.n_timesteps,
+            loop_repr_type=self.representation.id,
+            use_eos_token=self.use_eos_token,
+        )
+
+    @classmethod
+    def load(cls, folder, options):
+        """Read `dataset_info.npz` from the folder of a checkpoint; None when there is none.
+
+        Raises
+        ------
+        UserError
+            When it is damaged, or made with another representation than the options ask for.
+        """
+        path = Path(folder) / INFO_FILE
+        if not path.exists():
+            return None
+        names = ("planes", "dataset_mean", "dataset_std", "n_timesteps", "loop_repr_type")
+        arrays = load_npz(path, (*names, "use_eos_token"), what="a dataset info file")
+        representation = representation_with_id(int(arrays["loop_repr_type"]))
+        if representation.name != options.loop_repr_type:
+            raise UserError(
+                f"{path}: the model was trained on {representation.name} loops, but the options "
+                f"say {options.loop_repr_type}; set --loop_repr_type {representation.name}"
+            )
+        return cls(
+            planes=arrays["planes"],
+            dataset_mean=arrays["dataset_mean"],
+            dataset_std=arrays["dataset_std"],
+            n_timesteps=int(arrays["n_timesteps"]),
+            representation=representation,
+            use_eos_token=bool(arrays["use_eos_token"]),
+        )
+
+
+class LoopSeqDataset:
+    """One split of a dataset: loop sequences, made into normalised batches.
+
+    Parameters
+    ----------
+    cached : build.CachedLoops
+    info : DatasetInfo, of the train set
+    folder : the split's folder, for messages and point clouds
+    with_point_clouds : also hold the sampled surface points of each mesh
+
+    Attributes
+    ----------
+    sequences : (N, T, F) float32, not normalised, zero-padded to `info.n_timesteps`
+    plane_indices : (N, T) int32, the plane of each loop; -1 for padding and end of sequence
+    filenames : list of str, or None when the cache does not say
+    """
+
+    def __init__(self, cached, info, folder, with_point_clouds=False):
+        self.info = info
+        self.folder = Path(folder)
+        self.filenames = cached.filenames
+        n_timesteps = info.n_timesteps
+        if cached.sequences.shape[1] > n_timesteps:
+            raise UserError(
+                f"{folder}: sequences of {cached.sequences.shape[1]} timesteps, but the model "
+                f"takes {n_timesteps}; use the dataset it was trained on, or train again"
+            )
+        self.sequences = _pad_timesteps(cached.sequences, n_timesteps, 0.0)
+        self.plane_indices = _pad_timesteps(cached.plane_indices, n_timesteps, -1)
+        self.point_clouds = None
+        if with_point_clouds:
+            points, _ = build.load_or_sample_point_clouds(self.folder, self.filenames, len(self))
+            self.point_clouds = torch.from_numpy(points.astype(np.float32))
+        # Time first, as the networks take it: a batch is then one gather.
+        n_features = self.sequences.shape[2]
+        inputs = np.empty((n_timesteps + 1, len(self), n_features), dtype=np.float32)
+        # The start step is zero before normalisation, and unlike padding it is normalised.
+        inputs[0] = -info.dataset_mean / info.dataset_std
+        for rows in _chunks(len(self)):
+            inputs[1:, rows] = info.normalise(self.sequences[rows]).swapaxes(0, 1)
+        self._inputs = torch.from_numpy(inputs)  # (T+1, N, F)
+        lengths = _lengths(self.sequences)
+        self.lengths = lengths
+        steps = np.arange(n_timesteps + 1)
+        self._padding = torch.from_numpy(steps[:, None] > lengths[None, :])  # (T+1, N)
+
+    def __len__(self):
+        return len(self.sequences)
+
+    @property
+    def planes(self):
+        return self.info.planes
+
+    @property
+    def dataset_mean(self):
+        return self.info.dataset_mean
+
+    @property
+    def dataset_std(self):
+        return self.info.dataset_std
+
+    @property
+    def n_timesteps(self):
+        return self.info.n_timesteps
+
+    def to(self, device):
+        """Move the data to a device, once, so that batches need no transfers."""
+        self._inputs = self._inputs.to(device)
+        self._padding = self._padding.to(device)
+        if self.point_clouds is not None:
+            self.point_clouds = self.point_clouds.to(device)
+        return self
+
+    def batch(self, indices, trim=False):
+        """A batch of the items with these indices.
+
+        Parameters
+        ----------
+        indices : sequence of int, or int64 tensor
+        trim : drop the timesteps that are padding in every item; losses are unchanged by it
+        """
+        index = torch.as_tensor(indices, device=self._inputs.device)
+        inputs = self._inputs[:, index]
+        padding = self._padding[:, index]
+        if trim:
+            longest = int(self.lengths[index.cpu().numpy()].max())
+            inputs, padding = inputs[: longest + 1], padding[: longest + 1]
+        clouds = None if self.point_clouds is None else self.point_clouds[index]
+        return Batch(inputs, inputs[1:], padding, clouds)
+
+    def shuffled(self, batch_size, generator):
+        """Index tensors of an epoch's batches, over the whole set in random order."""
+        return torch.randperm(len(self), generator=generator).split(batch_size)
+
+
+def _chunks(n_items):
+    """Slices of items that are few enough for copies in double precision."""
+    return [slice(start, start + 512) for start in range(0, n_items, 512)]
+
+
+def _pad_timesteps(array, n_timesteps, value):
+    if array.shape[1] == n_timesteps:
+        return array
+    widths = [(0, 0)] * array.ndim
+    widths[1] = (0, n_timesteps - array.shape[1])
+    return np.pad(array, widths, constant_values=value)
+
+
+def _lengths(sequences):
+    """Timesteps of each sequence up to its last one that is not all zero, (N,) int."""
+    present = np.any(sequences != 0, axis=2)
+    steps = np.arange(1, sequences.shape[1] + 1)
+    return (present * steps).max(axis=1, initial=0)
+
+
+def _statistics(sequences, representation, norm_by):
+    """Mean and standard deviation to normalise by, (F,) each; 0 and 1 where nothing is done."""
+    n_features = sequences.shape[2]
+    mean, std = np.zeros(n_features), np.ones(n_features)
+    values = slice(0, n_features - 1) if representation.has_flag else slice(None)
+    if norm_by == "per_value":
+        mean[values], std[values] = _moments(
+            lambda part: part[np.any(part != 0, axis=2)][:, values], sequences
+        )
+    elif norm_by == "whole_array":
+        mean[values], std[values] = _moments(lambda part: part.reshape(-1, 1), sequences)
+    if not std.all():
+        # A feature that never varies would be divided by zero; the published rule is to leave
+        # all of them as they are.
+        return np.zeros(n_features), np.ones(n_features)
+    return mean, std
+
+
+def _moments(rows_of, sequences):
+    """Mean and standard deviation over the rows that a function gives of a part of the sequences.
+
+    In two passes and in double precision, a part at a time: a copy of the whole might not fit.
+    """
+    parts = _chunks(len(sequences))
+    # Seen from the first row, a feature that never varies has a deviation of exactly zero.
+    first = rows_of(sequences[:1])[0].astype(np.float64)
+    n_rows = sum(len(rows_of(sequences[part])) for part in parts)
+    shift = sum((rows_of(sequences[part]) - first).sum(axis=0) for part in parts) / n_rows
+    mean = first + shift
+    squares = sum(np.square(rows_of(sequences[part]) - mean).sum(axis=0) for part in parts)
+    return mean, np.sqrt(squares / n_rows)
+
+
+def load_caches(options, report=print):
+    """The caches of `--dataroot`, slicing meshes where there are none yet.
+
+    Parameters
+    ----------
+    options : with `dataroot`, `loop_repr_type`, `use_eos_token`, and how meshes are sliced:
+        `num_workers`, `mesh_timeout`, `dask_scheduler`
+    report : function that gets lines of progress
+
+    Returns
+    -------
+    dict of split, "train" and perhaps "test", to build.CachedLoops
+    """
+    require(options, "dataroot")
+    root = Path(options.dataroot)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such dataset folder; --dataroot must hold train/")
+    caches = {
+        split: build.build_or_load_cache(
+            root / split,
+            options.loop_repr_type,
+            use_eos_token=options.use_eos_token,
+            num_workers=options.num_workers,
+            mesh_timeout=options.mesh_timeout,
+            dask_scheduler=options.dask_scheduler,
+            report=report,
+        )
+        for split in ("train", "test")
+        if split == "train" or (root / split).is_dir()
+    }
+    train, test = caches["train"], caches.get("test")
+    if test is not None and not (
+        train.planes.shape == test.planes.shape and np.allclose(train.planes, test.planes)
+    ):
+        raise UserError(f"{root}: train and test sets have other planes; slice both with the same")
+    return caches
+
+
+def load_datasets(options, info=None, report=print):
+    """The train and test sets of `--dataroot`, slicing meshes where no cache is there yet.
+
+    Parameters
+    ----------
+    options : as for `load_caches`, with `data_norm_by` and `architecture`
+    info : DatasetInfo of a trained model, or None to take it from the train set
+    report : function that gets lines of progress
+
+    Returns
+    -------
+    train : LoopSeqDataset
+    test : LoopSeqDataset, or None when there is no test folder
+    """
+    caches = load_caches(options, report)
+    root, train = Path(options.dataroot), caches["train"]
+    if info is None:
+        representation = REPRESENTATIONS[options.loop_repr_type]
+        mean, std = _statistics(train.sequences, representation, options.data_norm_by)
+        info = DatasetInfo(
+            planes=train.planes,
+            dataset_mean=mean,
+            dataset_std=std,
+            n_timesteps=max(cache.sequences.shape[1] for cache in caches.values()),
+            representation=representation,
+            use_eos_token=train.has_eos,
+        )
+    elif train.planes.shape != info.planes.shape or not np.allclose(train.planes, info.planes):
+        raise UserError(
+            f"{root}: its planes are not those that the model was trained with; "
+            "use the dataset it was trained on"
+        )
+    clouds = options.architecture.startswith("pointnet")
+    datasets = [
+        cache and LoopSeqDataset(cache, info, root / split, clouds)
+        for split, cache in (("train", train), ("test", caches.get("test")))
+    ]
+    return datasets[0], datasets[1]

@@ -1,0 +1,274 @@
+"""A folder of meshes on its way to a cache: what is sliced, saved, resumed and reported.
+
+`preprocessed_cache_PARTIAL.npz` is a cache of the meshes that are done (renamed, it works as the
+dataset) with three keys more:
+
+=====================  ========================================================
+key                    value
+=====================  ========================================================
+next_index_to_load     int, index into the sorted file list
+failed_meshes_indices  (n,) int, indices into that list
+failed_meshes_reasons  (n,) str; absent in published files
+=====================  ========================================================
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from loopdraw.data.cache import CACHE_FILE, load_cache, save_cache
+from loopdraw.files import UserError, load_npz, write_text
+from loopdraw.loops.representations import REPRESENTATIONS
+
+PARTIAL_FILE = "preprocessed_cache_PARTIAL.npz"
+FAILED_FILE = "failed_meshes.txt"
+
+# A partial cache is saved after this many new meshes, as long as all saving together takes no more
+# than this share of the run and this many seconds besides, so that short runs save every time.
+SAVE_EVERY = 25
+SAVING_SHARE = 0.04
+SAVING_SECONDS = 0.5
+
+# Sequences are kept in blocks of this size, which go back to the system as soon as they are freed
+# (glibc keeps what it was asked for in pieces of less than 32 MiB). Memory that is never written to
+# is never taken.
+BLOCK_BYTES = 2**26
+
+N_SHOWN = 10  # meshes named in each list of the summary
+
+
+class SlicingProgress:
+    """The meshes of a folder that are done, each with its own unpadded sequence.
+
+    Parameters
+    ----------
+    folder : Path
+    task : slicing_run.SlicingTask
+
+    Attributes
+    ----------
+    paths : list of str, all meshes of the folder, sorted
+    next_index : int, the first mesh that is not done
+    n_resumed : int, how many were done by an earlier run
+    failures : dict, index of each failed mesh -> reason
+
+    Raises
+    ------
+    UserError
+        When there are no meshes, or a partial cache does not fit them.
+    """
+
+    def __init__(self, folder, task):
+        self.folder = Path(folder)
+        self.task = task
+        self.paths = sorted(map(str, self.folder.rglob("*.obj")))
+        self.next_index = 0
+        self.failures = {}
+        self._sequences, self._plane_indices, self._repairs = [], [], []
+        self._block = np.empty((0, 0), dtype=np.float32)  # the rows of it that are free
+        self._n_saved = 0
+        self._started = time.perf_counter()
+        self._seconds_saving = self._last_save = 0.0
+        partial = self.folder / PARTIAL_FILE
+        if not self.paths:
+            hint = f", or rename {PARTIAL_FILE} to use what it holds" if partial.exists() else ""
+            raise UserError(
+                f"{self.folder}: it holds neither {CACHE_FILE} nor *.obj files; put meshes "
+                f"there{hint}"
+            )
+        if partial.exists():
+            self._resume(partial)
+        self.n_resumed = self.next_index
+
+    @property
+    def n_loaded(self):
+        return len(self._sequences)
+
+    def add(self, sliced):
+        """Take the `SlicedFile` of the next mesh."""
+        if sliced.reason is not None:
+            self.failures[self.next_index] = sliced.reason
+        else:
+            self._sequences.append(self._kept(sliced.sequence))
+            self._plane_indices.append(sliced.plane_index)
+            self._repairs.append(sliced.repairs)
+        self.next_index += 1
+
+    def _kept(self, sequence):
+        """A copy of a sequence (T, F) that lies in a block."""
+        if len(self._block) < len(sequence):
+            n_features = sequence.shape[1]
+            n_rows = max(BLOCK_BYTES // (4 * n_features), len(sequence))
+            self._block = np.empty((n_rows, n_features), dtype=np.float32)
+        kept, self._block = np.split(self._block, [len(sequence)])
+        kept[:] = sequence
+        return kept
+
+    # ------------------------------------------------------------------------------ saving
+
+    def save_if_due(self):
+        """Save a partial cache when there are enough new meshes and saving is cheap enough."""
+        if self.n_loaded - self._n_saved < SAVE_EVERY:
+            return
+        expected = self._last_save * self.n_loaded / max(self._n_saved, 1)
+        elapsed = time.perf_counter() - self._started
+        if self._seconds_saving + expected <= SAVING_SHARE * elapsed + SAVING_SECONDS:
+            self.save_partial()
+
+    def save_partial(self):
+        """Save what is done, so that the next run goes on from here."""
+        if not self._sequences:
+            return
+        start = time.perf_counter()
+        self._save(
+            PARTIAL_FILE,
+            next_index_to_load=self.next_index,
+            failed_meshes_indices=np.array(sorted(self.failures), dtype=np.int64),
+            failed_meshes_reasons=np.array(
+                [self.failures[index] for index in sorted(self.failures)], dtype=np.str_
+            ),
+        )
+        self._last_save = time.perf_counter() - start
+        self._seconds_saving += self._last_save
+        self._n_saved = self.n_loaded
+
+    def finish(self):
+        """Write the cache and the list of failed meshes; remove the partial cache.
+
+        Raises
+        ------
+        UserError
+            When every mesh failed.
+        """
+        self._list_failures()
+        if self._sequences:
+            self._save(CACHE_FILE)
+        (self.folder / PARTIAL_FILE).unlink(missing_ok=True)
+        if not self._sequences:
+            raise UserError(
+                f"{self.folder}: none of its {len(self.paths)} meshes could be sliced; the first, "
+                f"{self.paths[0]}: {self.failures[0]}"
+            )
+
+    def _save(self, name, **more):
+        save_cache(
+            self.folder / name,
+            self.task.planes,
+            self._sequences,
+            self._plane_indices,
+            REPRESENTATIONS[self.task.representation_name],
+            self._loaded_paths(),
+            self._repairs,
+            **more,
+        )
+
+    def _loaded_paths(self):
+        done = enumerate(self.paths[: self.next_index])
+        return [path for index, path in done if index not in self.failures]
+
+    def _list_failures(self):
+        """Write this folder's failures into the list that all splits of the dataset share."""
+        folder = self.folder.absolute()
+        listed = folder.parent / FAILED_FILE
+        lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+        lines = [line for line in lines if folder not in Path(line).absolute().parents]
+        lines += [self.paths[index] for index in sorted(self.failures)]
+        if lines:
+            write_text(listed, "".join(f"{line}\n" for line in lines))
+        else:
+            listed.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------ resuming
+
+    def _resume(self, partial):
+        names = ("next_index_to_load", "failed_meshes_indices", "loaded_obj_filenames")
+        arrays = load_npz(partial, names, what="a partial loops cache")
+        cached = load_cache(partial, self.task.representation_name)
+        failed = [int(index) for index in arrays["failed_meshes_indices"]]
+        reasons = arrays.get("failed_meshes_reasons", ["failed in an earlier run"] * len(failed))
+        self.failures = {index: str(reason) for index, reason in zip(failed, reasons, strict=True)}
+        self.next_index = int(arrays["next_index_to_load"])
+
+        if not np.array_equal(cached.planes, self.task.planes):
+            change = "planespec.txt has changed"
+        elif cached.has_eos != self.task.use_eos_token:
+            change = "--use_eos_token has changed"
+        elif not self._is_same_list(cached.filenames):
+            change = "the *.obj files have changed"
+        else:
+            change = None
+        if change is not None:
+            raise UserError(
+                f"{partial}: slicing cannot go on from it, as {change} since; undo that, or remove "
+                "the file to start anew"
+            )
+        # Copies, so that the padded arrays of the file can go.
+        lengths = cached.lengths
+        self._sequences = [
+            self._kept(a[:n]) for a, n in zip(cached.sequences, lengths, strict=True)
+        ]
+        self._plane_indices = [
+            a[:n].copy() for a, n in zip(cached.plane_indices, lengths, strict=True)
+        ]
+        self._repairs = list(cached.repairs)
+        self._n_saved = self.n_loaded
+
+    def _is_same_list(self, filenames):
+        """Whether these are the meshes done so far, however the dataset's path was written then."""
+        if self.next_index > len(self.paths) or any(i >= self.next_index for i in self.failures):
+            return False
+        inner = [str(Path(path).relative_to(self.folder)) for path in self._loaded_paths()]
+        return len(filenames) == len(inner) and all(
+            name == path or name.endswith(f"/{path}")
+            for name, path in zip(filenames, inner, strict=True)
+        )
+
+    # ------------------------------------------------------------------------------ reporting
+
+    def summary(self):
+        """What came out, as lines of text."""
+        seconds = time.perf_counter() - self._started
+        n_new = self.next_index - self.n_resumed
+        n_planes = len(self.task.planes)
+        n_loops = np.array([(planes >= 0).sum() for planes in self._plane_indices])
+        n_missed = np.array(
+            [n_planes - len(np.unique(planes[planes >= 0])) for planes in self._plane_indices]
+        )
+        resumed = f", {self.n_resumed} of them in an earlier run" if self.n_resumed else ""
+        lines = [
+            f"{self.folder}: {self.n_loaded} of {len(self.paths)} meshes sliced into {n_planes} "
+            f"planes{resumed} ({seconds:.1f} s, {n_new / max(seconds, 1e-9):.1f} meshes/s)"
+        ]
+        if self.n_loaded:
+            lines.append(
+                f"  loops per mesh: {n_loops.min()} to {n_loops.max()}, median "
+                f"{np.median(n_loops):g}; planes that missed: {n_missed.sum()} in "
+                f"{np.count_nonzero(n_missed)} meshes"
+            )
+        kinds = ("cracks bridged", "open chains closed", "slivers dropped")
+        for kind, counts in zip(kinds, np.array(self._repairs).reshape(-1, 3).T, strict=True):
+            lines += self._counted(kind, counts)
+        if self.failures:
+            lines.append(
+                f"  failed: {len(self.failures)}, listed in "
+                f"{self.folder.absolute().parent / FAILED_FILE}"
+            )
+            items = [f"{self.paths[i]}: {reason}" for i, reason in sorted(self.failures.items())]
+            lines += _first(items)
+        return lines
+
+    def _counted(self, kind, counts):
+        """Lines on one kind of repair: the total, and the meshes that needed most."""
+        where = np.flatnonzero(counts)
+        if len(where) == 0:
+            return []
+        paths = self._loaded_paths()
+        most = where[np.argsort(-counts[where], kind="stable")]
+        items = [f"{paths[i]}: {counts[i]}" for i in most]
+        return [f"  {kind}: {counts.sum()} in {len(where)} meshes", *_first(items)]
+
+
+def _first(items):
+    shown = [f"    {item}" for item in items[:N_SHOWN]]
+    return shown if len(items) <= N_SHOWN else [*shown, f"    and {len(items) - N_SHOWN} more"]

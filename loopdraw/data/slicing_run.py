@@ -1,0 +1,242 @@
+"""Many mesh files to loop sequences, on all cores or on a Dask cluster.
+
+Results come in the order of the files, as they are ready. Whatever happens to one mesh stays with
+that mesh: a file that cannot be sliced, one that takes too long and one that kills its process are
+failures with a reason, and the run goes on.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from loopdraw.files import UserError
+from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
+from loopdraw.loops.slicing import load_mesh, slice_mesh
+
+# A process that is stuck outside Python does not see its own time limit; it is given this much
+# more, in seconds, which also covers the start of the processes.
+GRACE = 30.0
+
+CONNECTION_SECONDS = 10  # for a Dask scheduler, and its first worker, to answer
+
+
+class SlicedFile(NamedTuple):
+    """What became of a mesh file. `reason` says why there is no sequence, or is None."""
+
+    sequence: np.ndarray | None  # (T, F) float32
+    plane_index: np.ndarray | None  # (T,) int32, -1 for the end-of-sequence timestep
+    repairs: tuple  # cracks bridged, gaps closed, slivers dropped
+    reason: str | None
+
+
+class SlicingTask(NamedTuple):
+    """How every mesh of a run is sliced; sent to the processes with each file."""
+
+    planes: np.ndarray  # (P, 4, 3)
+    representation_name: str
+    use_eos_token: bool
+    timeout: float  # seconds a mesh
+
+
+DIED = "the process that sliced it died; it may need more memory than there is"
+
+
+def _timeout_reason(task):
+    return f"took longer than {task.timeout:g} s; allow more with --mesh_timeout"
+
+
+def failure(reason):
+    """A `SlicedFile` without sequence."""
+    return SlicedFile(None, None, (0, 0, 0), " ".join(str(reason).split()))
+
+
+def slice_file(path, task):
+    """Read and slice one mesh file; never raises for what is wrong with it."""
+    try:
+        with _time_limit(task.timeout):
+            return _slice_file(path, task)
+    except UserError as error:
+        return failure(str(error).removeprefix(f"{path}: "))
+    except _TookTooLong:
+        return failure(_timeout_reason(task))
+    except MemoryError:
+        return failure("too large for the memory")
+    except Exception as error:  # one mesh must never end the run
+        return failure(f"{type(error).__name__}: {error}")
+
+
+def _slice_file(path, task):
+    vertices, faces = load_mesh(path)
+    sliced = slice_mesh(vertices, faces, task.planes)
+    if not any(sliced.loops_by_plane):
+        used = vertices[faces.ravel()]
+        low, high = used.min(axis=0), used.max(axis=0)
+        return failure(
+            f"no plane meets it: it spans x {low[0]:.3g} to {high[0]:.3g}, y {low[1]:.3g} to "
+            f"{high[1]:.3g}, z {low[2]:.3g} to {high[2]:.3g}; scale it to the planes"
+        )
+    representation = REPRESENTATIONS[task.representation_name]
+    sequence, plane_index = loops_to_sequence(sliced.loops_by_plane, representation)
+    if task.use_eos_token:
+        sequence = np.concatenate([sequence, eos_timestep(representation)[None]])
+        plane_index = np.append(plane_index, np.int32(-1))
+    return SlicedFile(sequence, plane_index, tuple(sliced[1:]), None)
+
+
+class _TookTooLong(BaseException):
+    """Not an Exception, so that no handler on the way takes it for something else."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds):
+    """Raise `_TookTooLong` in the block after so many seconds, in a main thread on Unix.
+
+    Elsewhere, as in the threads of a Dask worker, `slice_files` gives up on the mesh instead.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signal_number, frame):
+        raise _TookTooLong
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def slice_files(paths, task, num_workers=None, dask_scheduler=None):
+    """Slice mesh files.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    task : SlicingTask
+    num_workers : int, processes to use; None or 0: one a core; 1: no other process
+    dask_scheduler : str, address of a Dask scheduler to send the work to instead. Its workers must
+        see the files under the same absolute paths and be able to import this module.
+
+    Yields
+    ------
+    SlicedFile, one a path, in order
+    """
+    if not paths:
+        return
+    import joblib  # takes a sixth of a second, which those who have a cache should not wait
+
+    n_jobs = min(num_workers or joblib.cpu_count(), len(paths))
+    paths = [str(Path(path).absolute()) for path in paths]
+    if n_jobs == 1 and dask_scheduler is None:
+        yield from (slice_file(path, task) for path in paths)
+        return
+    with _backend(dask_scheduler, n_jobs) as client:
+        done = 0
+        while done < len(paths):
+            try:
+                with _in_parallel(paths[done:], task) as results:
+                    for result in results:
+                        yield result
+                        done += 1
+            except multiprocessing.TimeoutError:
+                yield failure(_timeout_reason(task))
+                done += 1
+            except Exception:
+                # A process died, and nobody knows of which mesh. Those that may have been under
+                # way are sliced one by one, until it shows.
+                for path in paths[done : done + 4 * n_jobs]:
+                    if client is not None:
+                        _check_cluster(client, dask_scheduler)
+                    result = _alone(path, task)
+                    yield result
+                    done += 1
+                    if result.reason == DIED:
+                        break
+
+
+@contextlib.contextmanager
+def _backend(dask_scheduler, n_jobs):
+    """The joblib backend that `_in_parallel` uses in the block; yields the Dask client, or None."""
+    import joblib
+
+    if dask_scheduler is None:
+        with joblib.parallel_config(backend="loky", n_jobs=n_jobs):
+            yield None
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise UserError(
+            "--dask_scheduler needs Dask, which is not installed; run: pip install "
+            "'dask[distributed]'"
+        ) from None
+    try:
+        client = Client(dask_scheduler, timeout=CONNECTION_SECONDS)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--dask_scheduler {dask_scheduler}: no scheduler answers there ({error}); start one "
+            "with: dask scheduler"
+        ) from None
+    with client:
+        with contextlib.suppress(TimeoutError):
+            client.wait_for_workers(1, timeout=CONNECTION_SECONDS)
+        _check_cluster(client, dask_scheduler)
+        with joblib.parallel_config(backend="dask", n_jobs=-1, client=client):
+            yield client
+
+
+def _check_cluster(client, dask_scheduler):
+    """UserError when it is not a mesh that fails but the cluster."""
+    if client.status != "running":
+        reason = "the connection was lost; run the same command again to go on from here"
+    elif not client.ncores():
+        reason = f"it has no workers; start some with: dask worker {dask_scheduler}"
+    else:
+        return
+    raise UserError(f"--dask_scheduler {dask_scheduler}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _in_parallel(paths, task):
+    """Results of `slice_file` in order, as they are ready; ends what is under way at the end."""
+    import joblib
+
+    # Batches of one: a time limit must be of one mesh. The overhead is 1 ms a mesh.
+    parallel = joblib.Parallel(
+        return_as="generator", batch_size=1, pre_dispatch="3 * n_jobs", timeout=task.timeout + GRACE
+    )
+    results = parallel(joblib.delayed(_slice_in_worker)(path, task, os.getpid()) for path in paths)
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib's, that not all results were wanted
+            results.close()
+
+
+def _alone(path, task):
+    """Slice one file in a process of its own, so that it is clear what it dies of."""
+    try:
+        with _in_parallel([path], task) as results:
+            return list(results)[0]
+    except multiprocessing.TimeoutError:
+        return failure(_timeout_reason(task))
+    except Exception:
+        return failure(DIED)
+
+
+def _slice_in_worker(path, task, main_process):
+    if os.getpid() != main_process and threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches every process of a terminal; the main one ends the others in good order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return slice_file(path, task)

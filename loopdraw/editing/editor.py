@@ -1,0 +1,169 @@
+"""Edits of loops while a shape is decoded: the engine of the edit window, which scripts use too.
+
+A `LoopEditor` is a latent and a list of edits (`edits.Edit`), with undo. Its `shape` holds the
+loops, by the two rules of `decoding`; a change costs only the steps from the first
+changed loop on.
+"""
+
+import numpy as np
+
+from loopdraw.editing.decoding import EditedDecoder
+from loopdraw.editing.edits import check_edit
+
+
+class LoopEditor:
+    """A shape, its latent and its edits, with undo: all that the edit window does.
+
+    Parameters
+    ----------
+    model : vae.LoopSeqEncoderDecoderModel
+    latent : (L,) float
+    edits : list of Edit
+
+    Raises
+    ------
+    ValueError
+        Here and in all methods, for an edit or a latent that the model cannot take; nothing has
+        changed then.
+    """
+
+    def __init__(self, model, latent, edits=()):
+        self.model = model
+        self.info = model.info
+        self._decoder = None  # of the latent `_decoded`
+        self._decoded = None
+        self._check_edits(edits)
+        # (latent, tuple of edits), oldest first, and the place of the current one
+        self._states, self._at = [(self._checked_latent(latent), tuple(edits))], 0
+        self._going_on = None  # what the last change was part of
+        self._shape = None
+
+    @property
+    def latent(self):
+        """(L,) float64, not to be written to."""
+        return self._states[self._at][0]
+
+    @property
+    def edits(self):
+        """The edit list, a tuple."""
+        return self._states[self._at][1]
+
+    @property
+    def shape(self):
+        """The `EditedShape` under the edits."""
+        if self._shape is None:
+            self._shape = self._current_decoder().decode(self.edits)
+        return self._shape
+
+    @property
+    def untouched(self):
+        """The `EditedShape` of the latent without edits."""
+        return self._current_decoder().untouched
+
+    def starting_loops(self):
+        """As `EditedDecoder.starting_loops`."""
+        return self._current_decoder().starting_loops(self.edits)
+
+    # Changes in a row that are `part_of` the same thing, any value but None, are undone together: a
+    # drag of the mouse is one change.
+
+    def add(self, edit, part_of=None):
+        """Append an edit to the list; its place there."""
+        self._set([*self.edits, edit], part_of=part_of)
+        return len(self.edits) - 1
+
+    def change(self, place, edit, part_of=None):
+        """Put another edit at a place of the list."""
+        edits = list(self.edits)
+        edits[place] = edit
+        self._set(edits, part_of=part_of)
+
+    def set_edits(self, edits):
+        """Put another list in the place of all edits."""
+        self._set(edits)
+
+    def remove(self, place):
+        """Take an edit off the list."""
+        self._set(self.edits[:place] + self.edits[place + 1 :])
+
+    def set_latent(self, latent, part_of=None):
+        """Decode another latent, under the same edits."""
+        self._set(self.edits, latent, part_of)
+
+    @property
+    def can_undo(self):
+        return self._at > 0
+
+    @property
+    def can_redo(self):
+        return self._at < len(self._states) - 1
+
+    def undo(self):
+        """Back to before the last change, if there is one."""
+        self._go_to(max(self._at - 1, 0))
+
+    def redo(self):
+        """Forward again after `undo`."""
+        self._go_to(min(self._at + 1, len(self._states) - 1))
+
+    def _set(self, edits, latent=None, part_of=None):
+        self._check_edits(edits)
+        # The same array as before says that nothing need be decoded anew.
+        state = (self.latent if latent is None else self._checked_latent(latent), tuple(edits))
+        keep = self._at if part_of is not None and part_of == self._going_on else self._at + 1
+        self._states[keep:] = [state]
+        self._go_to(keep)
+        self._going_on = part_of
+
+    def _go_to(self, place):
+        self._at = place
+        self._going_on = None
+        self._shape = None
+
+    def _checked_latent(self, latent):
+        latent = np.array(latent, dtype=np.float64).ravel()
+        if len(latent) != self.model.latent_size or not np.isfinite(latent).all():
+            raise ValueError(
+                f"a latent of this model is {self.model.latent_size} finite numbers, and "
+                f"{len(latent)} were given"
+            )
+        return latent
+
+    def _check_edits(self, edits):
+        for edit in edits:
+            check_edit(edit, self.info.representation, self.info.n_timesteps)
+
+    def _current_decoder(self):
+        if self._decoded is not self.latent:
+            self._decoder = EditedDecoder(self.model, self.latent)
+            self._decoded = self.latent
+        return self._decoder
+
+
+def decode_with_edits(model, latent, edits):
+    """The sequence (T, F) of a latent (L,) under edits, as `LoopEditor` makes it."""
+    return LoopEditor(model, latent, edits).shape.sequence
+
+
+def active_dimensions(model, latent, n_at_once=64, step=1.0):
+    """Find out how much each number of a latent moves the shape, a few at a time.
+
+    Parameters
+    ----------
+    model : vae.LoopSeqEncoderDecoderModel
+    latent : (L,) float
+    n_at_once : int, numbers tried out before each yield
+    step : how far each number is moved
+
+    Yields
+    ------
+    None until all have been tried, then once the numbers of the dimensions, (L,) int, the most
+    active first
+    """
+    plain = model.decode(latent)[0]
+    changes = []
+    for start in range(0, len(latent), n_at_once):
+        moved = latent + step * np.eye(len(latent))[start : start + n_at_once]
+        changes.append(np.abs(model.decode(moved) - plain).mean(axis=(1, 2)))
+        yield None
+    yield np.concatenate(changes).argsort()[::-1]

@@ -1,0 +1,288 @@
+"""What can be done to a loop by hand: move, scale, rotate, make square, replace.
+
+An `Edit` names a range of loops of a sequence, counted from 0, and what happens to each of them.
+All lengths are those of the dataset, in the (u, v) coordinates of the loop's plane. A loop is
+changed about its own centre, the mean of its points.
+
+A model knows loops in canonical form only (`representations.canonical_polyline`: clockwise,
+from the point with the least u + v, evenly spaced). So every function below takes a canonical loop
+and returns one; a move keeps the form by itself, the others bring it about.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from loopdraw.loops.geometry import signed_area
+from loopdraw.loops.representations import canonical_polyline, fit_ellipse
+
+# kind: its numbers, each with the value that changes nothing (for a square: the plain one)
+NUMBERS = {
+    "move": {"u": 0.0, "v": 0.0},
+    "scale": {"u": 1.0, "v": 1.0},
+    "rotate": {"degrees": 0.0},
+    "square": {"degrees": 0.0, "scale": 1.0},
+    "replace": {},
+}
+SMALLEST_SCALE = 1e-3  # a smaller loop is a point
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """One entry of an edit list.
+
+    ========  ====================  ===========================================================
+    kind      values                what happens to the loop
+    ========  ====================  ===========================================================
+    move      u, v                  moved by (u, v)
+    scale     u, v                  scaled about its centre, by u along u and by v along v
+    rotate    degrees               turned about its centre, counter-clockwise in (u, v)
+    square    degrees, scale        a square about its centre, of `scale` times the side that
+                                    keeps its area, turned by `degrees`
+    replace   loops                 loop `first + i` becomes `loops[i]`, a list of (u, v) points
+    ========  ====================  ===========================================================
+
+    Attributes
+    ----------
+    kind : str
+    first, last : int
+        The range of loops, both ends included.
+    values : dict
+    enabled : bool
+
+    Raises
+    ------
+    ValueError
+        When something in it makes no sense, saying what.
+    """
+
+    kind: str
+    first: int
+    last: int
+    values: dict
+    enabled: bool = True
+
+    def __post_init__(self):
+        if not isinstance(self.kind, str) or self.kind not in NUMBERS:
+            raise ValueError(f"kind {self.kind!r} is none of {', '.join(NUMBERS)}")
+        for name in ("first", "last"):
+            object.__setattr__(self, name, _whole_number(getattr(self, name), name))
+        if not isinstance(self.enabled, bool):
+            raise ValueError(f"enabled is {self.enabled!r}, not true or false")
+        if not 0 <= self.first <= self.last:
+            raise ValueError(f"loops {self.first} to {self.last} are no range from 0 on")
+        wanted = {"loops"} if self.kind == "replace" else set(NUMBERS[self.kind])
+        if set(self.values) != wanted:
+            raise ValueError(f"it has {_listed(self.values)} where {_listed(wanted)} belongs")
+        if self.kind == "replace":
+            loops = _checked_loops(self.values["loops"], self.last - self.first + 1)
+            values = {"loops": loops}
+        else:
+            values = {name: checked_number(x, name) for name, x in self.values.items()}
+            if self.kind in ("scale", "square"):
+                for name in set(values) - {"degrees"}:
+                    if values[name] < SMALLEST_SCALE:
+                        raise ValueError(f"{name} is {values[name]}, not {SMALLEST_SCALE} or more")
+        object.__setattr__(self, "values", values)
+
+    def covers(self, number):
+        """Whether loop `number` is in the range."""
+        return self.first <= number <= self.last
+
+    def acts(self):
+        """Whether it changes anything: it is switched on, and not a move by nothing."""
+        changes = self.kind in ("square", "replace") or self.values != NUMBERS[self.kind]
+        return self.enabled and changes
+
+    def arguments(self, number):
+        """What the function of this kind takes beside the loop, for loop `number`."""
+        if self.kind == "replace":
+            return {"points": self.values["loops"][number - self.first]}
+        return self.values
+
+    def changed(self, **changes):
+        """The same edit with another `first`, `last`, `enabled` or other values."""
+        own = {name: changes.pop(name) for name in ("first", "last", "enabled") if name in changes}
+        return dataclasses.replace(self, values={**self.values, **changes}, **own)
+
+    def partly(self, share):
+        """The edit on its way: `share` 0 changes nothing, 1 is the whole edit.
+
+        Squares and other loops cannot come bit by bit: they come one loop after the other.
+        """
+        if self.kind in ("square", "replace"):
+            n_loops = int(np.ceil(share * (self.last - self.first + 1)))
+            part = self.changed(enabled=self.enabled and n_loops > 0)
+            n_loops = max(n_loops, 1)
+            values = {k: x[:n_loops] if k == "loops" else x for k, x in self.values.items()}
+            return dataclasses.replace(part, last=self.first + n_loops - 1, values=values)
+        neutral = NUMBERS[self.kind]
+        return self.changed(
+            **{k: neutral[k] + share * (x - neutral[k]) for k, x in self.values.items()}
+        )
+
+    def describe(self):
+        """One line: "move 10-12: u 0.05, v 0"."""
+        numbers = ", ".join(f"{name} {x:.3g}" for name, x in self.values.items() if name != "loops")
+        loops = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+        return f"{self.kind} {loops}" + (f": {numbers}" if numbers else "")
+
+
+def make_edit(kind, first, last, **values):
+    """An edit with the values given, the others such that they change nothing."""
+    return Edit(kind, first, last, {**NUMBERS.get(kind, {}), **values})
+
+
+def _whole_number(value, name):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} is {value!r}, not a whole number")
+    return int(value)
+
+
+def checked_number(value, name):
+    """`value` as a float; ValueError, naming it, when it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ValueError(f"{name} is {value!r}, not a number")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = np.inf
+    if not np.isfinite(value):
+        raise ValueError(f"{name} is {value}, not finite")
+    return value
+
+
+def _checked_loops(loops, n_loops):
+    if not isinstance(loops, list | tuple):
+        raise ValueError(f"loops is {loops!r}, not a list of loops")
+    if len(loops) != n_loops:
+        raise ValueError(f"it has {len(loops)} loops for a range of {n_loops}")
+    checked = []
+    for loop in loops:
+        try:
+            loop = np.asarray(loop, dtype=np.float64)
+        except (ValueError, TypeError):
+            loop = np.zeros(0)
+        if loop.ndim != 2 or loop.shape[1] != 2 or len(loop) < 3 or not np.isfinite(loop).all():
+            raise ValueError("a loop in it is no list of three or more points (u, v)")
+        if not np.ptp(loop, axis=0).any():
+            raise ValueError("a loop in it is a single point")
+        checked.append(loop.tolist())
+    return checked
+
+
+def _listed(names):
+    return " and ".join(sorted(map(str, names))) or "nothing"
+
+
+# ------------------------------------------------------------------------- what happens to a loop
+
+
+def apply_edits(timestep, edits, number, representation):
+    """Loop `number` of a sequence, changed by edits one after the other.
+
+    Parameters
+    ----------
+    timestep : (F,) float, not normalised
+    edits : list of Edit that cover the loop
+    number : int
+    representation : representations.Representation
+
+    Returns
+    -------
+    (F,) float64; the flag stays as it is
+    """
+    timestep = np.array(timestep, dtype=np.float64)
+    n_values = representation.n_features - representation.has_flag
+    functions = edit_functions(representation)
+    loop = timestep[:n_values]
+    if representation.is_polyline:
+        loop = loop.reshape(-1, 2)
+    for edit in edits:
+        loop = functions[edit.kind](loop, **edit.arguments(number))
+    timestep[:n_values] = loop.ravel()
+    return timestep
+
+
+def edit_functions(representation):
+    """kind -> the function that changes a loop of this representation."""
+    return POLYLINE_FUNCTIONS if representation.is_polyline else ELLIPSE_FUNCTIONS
+
+
+def check_edit(edit, representation, n_timesteps):
+    """ValueError, with the reason, when a model cannot take an edit."""
+    if edit.kind not in edit_functions(representation):
+        raise ValueError("an ellipse cannot be made square; that takes a model of polyline loops")
+    if edit.last >= n_timesteps:
+        raise ValueError(
+            f"there is no loop {edit.last}: the model has {n_timesteps}, from 0 to "
+            f"{n_timesteps - 1}"
+        )
+
+
+def move_loop(loop, u, v):
+    return loop + np.array([u, v])
+
+
+def scale_loop(loop, u, v):
+    centre = loop.mean(axis=0)
+    return canonical_polyline(centre + (loop - centre) * np.array([u, v]))
+
+
+def rotate_loop(loop, degrees):
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    centre = loop.mean(axis=0)
+    return canonical_polyline(centre + (loop - centre) @ np.array([[cos, sin], [-sin, cos]]))
+
+
+def square_loop(loop, degrees, scale):
+    half = 0.5 * scale * np.sqrt(abs(signed_area(loop)))
+    angles = np.deg2rad(degrees + np.array([45.0, 135.0, 225.0, 315.0]))
+    corners = half * np.sqrt(2) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return canonical_polyline(loop.mean(axis=0) + corners)
+
+
+def replace_loop(loop, points):
+    return canonical_polyline(np.array(points, dtype=np.float64))
+
+
+def move_ellipse(ellipse, u, v):
+    return ellipse + np.array([u, v, 0.0, 0.0, 0.0])
+
+
+def scale_ellipse(ellipse, u, v):
+    return map_ellipse(ellipse, np.diag([u, v]))
+
+
+def rotate_ellipse(ellipse, degrees):
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return map_ellipse(ellipse, np.array([[cos, -sin], [sin, cos]]))
+
+
+def map_ellipse(ellipse, matrix):
+    """The image (5,) of an ellipse (cx, cy, a, b, phi) under a linear map about its centre."""
+    centre, (a, b, phi) = ellipse[:2], ellipse[2:]
+    turn = np.array([[np.cos(phi), -np.sin(phi)], [np.sin(phi), np.cos(phi)]])
+    # An ellipse is a linear image of the circle: its axes are the singular vectors of the map.
+    axes, lengths, _ = np.linalg.svd(matrix @ turn @ np.diag([a, b]))
+    return np.array([*centre, *lengths, np.arctan2(axes[1, 0], axes[0, 0]) % np.pi])
+
+
+def replace_ellipse(ellipse, points):
+    return fit_ellipse([np.array(points, dtype=np.float64)])
+
+
+POLYLINE_FUNCTIONS = {
+    "move": move_loop,
+    "scale": scale_loop,
+    "rotate": rotate_loop,
+    "square": square_loop,
+    "replace": replace_loop,
+}
+# No "square": an ellipse cannot be one.
+ELLIPSE_FUNCTIONS = {
+    "move": move_ellipse,
+    "scale": scale_ellipse,
+    "rotate": rotate_ellipse,
+    "replace": replace_ellipse,
+}

@@ -1,0 +1,162 @@
+"""A mesh of the user's as a latent of a model, and how well the model knows such shapes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from loopdraw.data.cache import CachedLoops
+from loopdraw.data.dataset import LoopSeqDataset
+from loopdraw.files import UserError
+from loopdraw.loops.geometry import scan_axis
+from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.representations import eos_timestep, loops_to_sequence, sequence_to_loops
+from loopdraw.loops.slicing import slice_mesh
+
+FEW_PLANES = 0.5  # share of the planes that a mesh set up as those of the dataset would meet
+N_CLOUD_POINTS = 2048  # on the surface, for PointNet encoders
+
+
+class EncodedMesh(NamedTuple):
+    """A mesh through a model's eyes."""
+
+    latent: np.ndarray  # (L,)
+    report: str  # how well the model reproduces it, in one line
+
+
+def read_mesh(path):
+    """Read a mesh of any format that trimesh knows.
+
+    Returns
+    -------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+
+    Raises
+    ------
+    UserError
+        When the file is missing, damaged, of an unknown format, or has no faces.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".obj":
+        return load_mesh(path)
+    import trimesh
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a mesh there")
+    try:
+        mesh = trimesh.load_mesh(path, process=False)
+        if isinstance(mesh, trimesh.Scene):
+            mesh = mesh.to_mesh()
+    except Exception as error:  # its readers raise whatever comes to hand
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as a mesh ({reason}); try .obj or .stl") from None
+    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
+        raise UserError(f"{path}: has no faces; expected a triangle mesh")
+    return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def fit_to_unit(vertices, faces):
+    """The vertices (n, 3) moved and scaled: centred at the origin, the longest side 1.
+
+    Vertices that no face uses play no part.
+    """
+    used = vertices[np.unique(faces)]
+    low, high = used.min(axis=0), used.max(axis=0)
+    return (vertices - (low + high) / 2) / ((high - low).max() or 1.0)
+
+
+def encode_mesh(model, path, fit=False):
+    """Slice a mesh with a model's planes and encode it.
+
+    Parameters
+    ----------
+    model : vae.LoopSeqEncoderDecoderModel
+    path : path of the mesh
+    fit : bool, first centre it and make its longest side 1
+
+    Returns
+    -------
+    EncodedMesh
+
+    Raises
+    ------
+    UserError
+        When the file is no mesh or no plane meets it.
+    """
+    vertices, faces = read_mesh(path)
+    if fit:
+        vertices = fit_to_unit(vertices, faces)
+    info = model.info
+    try:
+        loops_by_plane = slice_mesh(vertices, faces, info.planes).loops_by_plane
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be sliced ({error})") from None
+    sequence, plane_index = loops_to_sequence(loops_by_plane, info.representation)
+    if not len(sequence):
+        raise UserError(
+            f"{path}: no plane of the model meets it; its coordinates are from "
+            f"{_listed(vertices[faces].min(axis=(0, 1)))} to "
+            f"{_listed(vertices[faces].max(axis=(0, 1)))}"
+            + ("" if fit else "; --fit moves and scales it to where the model's shapes are")
+        )
+    n_all = len(sequence)
+    n_kept = min(n_all, info.n_timesteps - info.use_eos_token)
+    sequence, plane_index = sequence[:n_kept], plane_index[:n_kept]
+    latent = _encode(model, path, vertices, faces, sequence, plane_index)
+
+    predicted = model.decode(latent)[0]
+    # By the flags, as the model sees it: it cannot know of planes that the mesh does not meet.
+    given, made = (_read(info, s) for s in (sequence, predicted))
+    # Imported here: it takes as long as half of torch, and the prompt should not wait for it.
+    from loopdraw.evaluation.measures import surface_distance
+
+    distance, floor = surface_distance(info.planes, given, made, seed=0)
+    n_met = len(set(plane_index.tolist()))
+    report = (
+        f"{n_kept} of {n_all} loops kept, on {n_met} of {info.n_planes} "
+        f"planes; the model gives {sum(map(len, made))} back"
+    )
+    if np.isfinite(distance):
+        report += (
+            f", their surface {distance:.4f} away on average (two samples of one: {floor:.4f})"
+        )
+    if n_met < FEW_PLANES * info.n_planes:
+        report += (
+            f"; so few planes meet it: is it lying on its side? The planes follow each other along "
+            f"the {'xyz'[scan_axis(info.planes)]} axis"
+        )
+    return EncodedMesh(latent, report)
+
+
+def _encode(model, path, vertices, faces, sequence, plane_index):
+    """The latent (L,) of a mesh and its sequence."""
+    info = model.info
+    if info.use_eos_token:
+        sequence = np.concatenate([sequence, eos_timestep(info.representation)[None]])
+        plane_index = np.append(plane_index, -1).astype(np.int32)
+    loops = CachedLoops(
+        planes=info.planes,
+        sequences=sequence[None],
+        plane_indices=plane_index[None],
+        representation=info.representation,
+        filenames=[str(path)],
+        repairs=np.zeros((1, 3), dtype=np.int32),
+    )
+    dataset = LoopSeqDataset(loops, info, path)
+    if model.options.architecture.startswith("pointnet"):
+        import trimesh
+
+        mesh = trimesh.Trimesh(vertices, faces, process=False)
+        points, _ = trimesh.sample.sample_surface(mesh, N_CLOUD_POINTS, seed=0)
+        dataset.point_clouds = torch.from_numpy(np.asarray(points, dtype=np.float32))[None]
+    return model.encode(dataset.to(model.device).batch([0]))[0].cpu().numpy()
+
+
+def _read(info, sequence):
+    return sequence_to_loops(sequence, info.n_planes, info.representation, info.use_eos_token)
+
+
+def _listed(point):
+    return "(" + ", ".join(f"{x:.3g}" for x in point) + ")"

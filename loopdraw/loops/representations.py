@@ -1,0 +1,459 @@
+"""Loops to feature sequences and back, and the `-slices.npz` files.
+
+A sequence (T, F) holds one loop a timestep, plane by plane, in a plane by decreasing area:
+
+==================  ==  ===========================================================
+name                id  features
+==================  ==  ===========================================================
+ellipse-single      0   cx, cy, a, b, phi: one ellipse a plane, fitted to all its loops
+ellipse-multiple    1   cx, cy, a, b, phi, flag: one ellipse a loop
+fixed-res-polyline  3   u0, v0, ..., u31, v31, flag: 32 points along the loop
+==================  ==  ===========================================================
+
+The flag is 1 for the first loop of a plane ("level up") and 0 for the others.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from loopdraw import files
+from loopdraw.loops import geometry
+
+POLYLINE_POINTS = 32  # of a loop in a fixed-res-polyline timestep
+ELLIPSE_POINTS = 64  # of the polygon that an ellipse is turned into
+
+# An end-of-sequence timestep is believed only in the upper part of the shape, and only when it is
+# as small as this: root of the summed squared distances of the points to their centroid, or the
+# largest ellipse parameter.
+EOS_FIRST_PLANE = 0.6
+EOS_POLYLINE_SIZE = 0.02
+EOS_ELLIPSE_SIZE = 0.005
+
+# Points whose u + v differ by less than this, relative to the loop's size, count as equally good
+# starts; float32 rounding of a stored loop is ten times smaller.
+START_TOLERANCE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Representation:
+    """How a loop is written as numbers: `id` is the `loop_repr_type` stored in caches."""
+
+    name: str
+    id: int
+    n_features: int
+    has_flag: bool
+
+    @property
+    def is_polyline(self):
+        return self.name == "fixed-res-polyline"
+
+
+REPRESENTATIONS = {
+    representation.name: representation
+    for representation in (
+        Representation("ellipse-single", 0, 5, False),
+        Representation("ellipse-multiple", 1, 6, True),
+        Representation("fixed-res-polyline", 3, 2 * POLYLINE_POINTS + 1, True),
+    )
+}
+
+
+def representation_with_id(id):
+    """The representation stored in caches as `loop_repr_type` = `id`; ValueError if none is."""
+    for representation in REPRESENTATIONS.values():
+        if representation.id == id:
+            return representation
+    known = ", ".join(f"{r.id} ({r.name})" for r in REPRESENTATIONS.values())
+    raise ValueError(f"no loop representation has the id {id}; known are {known}")
+
+
+# ------------------------------------------------------------------------------ loops to sequence
+
+
+def loops_to_sequence(loops_by_plane, representation):
+    """Write the loops of a shape as a feature sequence.
+
+    Parameters
+    ----------
+    loops_by_plane : list (one item a plane) of lists of (k, 2) float loops, k >= 3
+    representation : Representation
+
+    Returns
+    -------
+    sequence : (T, n_features) float32, without end-of-sequence timestep or padding
+    plane_index : (T,) int32, the plane each timestep comes from
+
+    Raises
+    ------
+    ValueError
+        When a loop has points that are not finite, or encloses no length.
+    """
+    timesteps, plane_index = [], []
+    for plane, loops in enumerate(loops_by_plane):
+        if not loops:
+            continue
+        loops = geometry.sort_by_area([_checked(loop, plane) for loop in loops])
+        if representation.is_polyline:
+            features = [canonical_polyline(loop).ravel() for loop in loops]
+        elif representation.has_flag:
+            features = [fit_ellipse([loop]) for loop in loops]
+        else:
+            features = [fit_ellipse(loops)]
+        for i, feature in enumerate(features):
+            flag = [float(i == 0)] if representation.has_flag else []
+            timesteps.append(np.concatenate([feature, flag]))
+            plane_index.append(plane)
+    sequence = np.array(timesteps, dtype=np.float32).reshape(-1, representation.n_features)
+    return sequence, np.array(plane_index, dtype=np.int32)
+
+
+def _checked(loop, plane):
+    loop = np.asarray(loop, dtype=np.float64)
+    if loop.ndim != 2 or loop.shape[1] != 2:
+        raise ValueError(f"a loop of plane {plane} has shape {loop.shape}, not (k, 2)")
+    if not np.isfinite(loop).all():
+        raise ValueError(f"a loop of plane {plane} has points that are not finite")
+    if len(loop) < 3 or not np.ptp(loop, axis=0).any():
+        raise ValueError(f"a loop of plane {plane} has fewer than 3 points or no length")
+    return loop
+
+
+def canonical_polyline(loop, n_points=POLYLINE_POINTS):
+    """Evenly spaced points along a loop, in the order that every polyline is stored in.
+
+    The loop is turned first, to start at its vertex with the least u + v and run clockwise in
+    (u, v), and resampled then. So the result does not depend on where the given loop starts and
+    which way it runs, and its first point has the least u + v of the whole curve.
+
+    Parameters
+    ----------
+    loop : (k, 2) float
+    n_points : int
+
+    Returns
+    -------
+    (n_points, 2) float, all distinct
+    """
+    if geometry.signed_area(loop) > 0:
+        loop = loop[::-1]
+    sums = loop.sum(axis=1)
+    # Where an edge lies along u + v = const its ends tie: the one with the least u is taken, so
+    # that rounding cannot choose.
+    tied = np.flatnonzero(sums <= sums.min() + START_TOLERANCE * np.ptp(loop, axis=0).sum())
+    start = tied[loop[tied, 0].argmin()]
+    return geometry.resample_loop(np.roll(loop, -start, axis=0), n_points)
+
+
+def fit_ellipse(loops):
+    """The ellipse with the mean and covariance of points spread evenly along the given loops.
+
+    The sums over ever more sample points are integrals over straight segments, which have a closed
+    form: no sample count to choose. With singular values s and right singular vectors V of n
+    centred samples, (a, b) = sqrt(2 s^2 / n) and phi is the angle of the first row of V.
+
+    Parameters
+    ----------
+    loops : list of (k, 2) float, taken together
+
+    Returns
+    -------
+    (5,) float: cx, cy, a, b, phi; a >= b, phi in [0, pi)
+    """
+    starts = np.concatenate(loops)
+    ends = np.concatenate([np.roll(loop, -1, axis=0) for loop in loops])
+    lengths = np.linalg.norm(ends - starts, axis=1)
+    weights = lengths / lengths.sum()
+    centre = weights @ (starts + ends) / 2
+    middles, halves = (starts + ends) / 2 - centre, (ends - starts) / 2
+    # Mean of x x^T over the segment m + t h, t in [-1, 1], is m m^T + h h^T / 3.
+    covariance = (weights[:, None] * middles).T @ middles + (
+        weights[:, None] * halves
+    ).T @ halves / 3
+    variances, axes = np.linalg.eigh(covariance)
+    b, a = np.sqrt(2 * np.maximum(variances, 0))
+    # A circle has no first axis; 0 rather than whatever rounding gives.
+    phi = np.arctan2(axes[1, 1], axes[0, 1]) % np.pi if a - b > 1e-9 * a else 0.0
+    if np.float32(phi) >= np.float32(np.pi):
+        phi = 0.0
+    return np.array([centre[0], centre[1], a, b, phi])
+
+
+def ellipse_loop(parameters, n_points=ELLIPSE_POINTS):
+    """Points of the ellipse (cx, cy, a, b, phi): centre + R(phi) (a sin t, b cos t).
+
+    Returns
+    -------
+    (n_points, 2) float, clockwise in (u, v) for positive a and b
+    """
+    cx, cy, a, b, phi = parameters
+    t = 2 * np.pi * np.arange(n_points) / n_points
+    along, across = a * np.sin(t), b * np.cos(t)
+    return np.stack(
+        [
+            cx + np.cos(phi) * along - np.sin(phi) * across,
+            cy + np.sin(phi) * along + np.cos(phi) * across,
+        ],
+        axis=1,
+    )
+
+
+def eos_timestep(representation):
+    """The timestep that closes a sequence: all features 0, flag 1. (n_features,) float32.
+
+    Raises
+    ------
+    ValueError
+        For a representation without flag, whose end could not be told from padding.
+    """
+    if not representation.has_flag:
+        raise ValueError(f"{representation.name} has no flag and so no end-of-sequence timestep")
+    timestep = np.zeros(representation.n_features, dtype=np.float32)
+    timestep[-1] = 1
+    return timestep
+
+
+# ------------------------------------------------------------------------------ sequence to loops
+
+
+def sequence_planes(sequence, n_planes, representation, use_eos_token):
+    """The plane of every timestep of a sequence, from its flags.
+
+    ===========================================  ==================================
+    timestep                                     plane
+    ===========================================  ==================================
+    all zero                                     -1 (padding)
+    flag > 0.5                                   the next plane
+    flag <= 0.5                                  the same plane as the one before
+    the first one, whatever its flag             0
+    past the last plane                          -1 (dropped)
+    an end of sequence and all that follow it    -1 (dropped); see `_is_eos`
+    ===========================================  ==================================
+
+    Without a flag (ellipse-single) timestep i lies in plane i.
+
+    Parameters
+    ----------
+    sequence : (T, n_features) float, un-normalised
+    n_planes : int
+    representation : Representation
+    use_eos_token : bool
+
+    Returns
+    -------
+    (T,) int
+
+    Raises
+    ------
+    ValueError
+        When the sequence has another number of features or values that are not finite.
+    """
+    sequence = _checked_sequence(sequence, representation)
+    used = sequence.any(axis=1)
+    if not representation.has_flag:
+        planes = np.arange(len(sequence))
+    else:
+        # A flag outside [-1, 1] is a raw logit; as sigmoid(1) > 0.5 > sigmoid(-1), the threshold
+        # of 0.5 reads logits and probabilities alike.
+        opens = used & (sequence[:, -1] > 0.5)
+        if used.any():
+            opens[used.argmax()] = True
+        planes = np.cumsum(opens) - 1
+        if use_eos_token:
+            late = planes >= round(EOS_FIRST_PLANE * n_planes)
+            ends = opens & late & _is_eos(sequence, representation)
+            used = used & ~np.logical_or.accumulate(ends)
+    return np.where(used & (planes < n_planes), planes, -1)
+
+
+def _checked_sequence(sequence, representation):
+    sequence = np.asarray(sequence, dtype=np.float64)
+    if sequence.ndim != 2 or sequence.shape[1] != representation.n_features:
+        raise ValueError(
+            f"a {representation.name} sequence has shape (T, {representation.n_features}), "
+            f"not {sequence.shape}"
+        )
+    if not np.isfinite(sequence).all():
+        raise ValueError("the loop sequence has values that are not finite")
+    return sequence
+
+
+def _is_eos(sequence, representation):
+    """Which timesteps (T, n_features) are small enough to be an end of sequence, (T,) bool."""
+    features = sequence[:, :-1]
+    if not representation.is_polyline:
+        return np.abs(features).max(axis=1) <= EOS_ELLIPSE_SIZE
+    points = features.reshape(-1, POLYLINE_POINTS, 2)
+    offsets = points - points.mean(axis=1, keepdims=True)
+    return np.sqrt((offsets**2).sum(axis=(1, 2))) <= EOS_POLYLINE_SIZE
+
+
+def sequence_to_loops(sequence, n_planes, representation, use_eos_token, plane_index=None):
+    """Rebuild the loops of every plane from a feature sequence.
+
+    Parameters
+    ----------
+    sequence : (T, n_features) float, un-normalised
+    n_planes : int
+    representation : Representation
+    use_eos_token : bool, whether sequences of this dataset end with an end-of-sequence timestep
+    plane_index : (T',) int, optional
+        The true plane of each timestep, known for ground truth; it overrides the flags. Timesteps
+        with -1, or past T', are left out.
+
+    Returns
+    -------
+    list (one item a plane) of lists of (k, 2) float64 loops in the order of the sequence;
+    32 points from a polyline, 64 from an ellipse
+
+    Raises
+    ------
+    ValueError
+        When the sequence has another number of features or values that are not finite.
+    """
+    sequence = _checked_sequence(sequence, representation)
+    if plane_index is None:
+        planes = sequence_planes(sequence, n_planes, representation, use_eos_token)
+    else:
+        planes = np.full(len(sequence), -1)
+        known = np.asarray(plane_index, dtype=int)[: len(sequence)]
+        planes[: len(known)] = np.where(known < n_planes, known, -1)
+        planes[~sequence.any(axis=1)] = -1
+    loops_by_plane = [[] for _ in range(n_planes)]
+    for timestep in np.flatnonzero(planes >= 0):
+        if representation.is_polyline:
+            loop = sequence[timestep, :-1].reshape(POLYLINE_POINTS, 2)
+        else:
+            loop = ellipse_loop(sequence[timestep, :5])
+        loops_by_plane[planes[timestep]].append(loop)
+    return loops_by_plane
+
+
+# ----------------------------------------------------------------------------------- slices files
+
+# The published layout: one block a slice, each preceded by one delimiter row in all three packed
+# arrays.
+_POINT_DELIMITER = np.full((1, 3), -np.inf)
+_SEGMENT_DELIMITER = np.full((1, 2), -1)
+_SLICES_KEYS = (
+    "loop_pts_packed",
+    "loop_conn_arr_packed",
+    "loop_segment_normals_packed",
+    "planes",
+)
+
+
+def save_slices(path, planes, loops_by_plane):
+    """Write loops as an `…-slices.npz` file, as the published program does.
+
+    One block is written for each plane that has loops: points in space, segments (i, i + 1) that
+    return to the first index of their loop, and unit normals in the plane that point out of the
+    solid.
+
+    Parameters
+    ----------
+    path : path of the file
+    planes : (P, 4, 3) float
+    loops_by_plane : list of P lists of (k, 2) float loops
+
+    Raises
+    ------
+    ValueError
+        When a loop has points that are not finite.
+    UserError
+        When the file cannot be written.
+    """
+    points, segments, normals, written = [], [], [], []
+    for plane, loops in enumerate(loops_by_plane):
+        if not loops:
+            continue
+        loops = [np.asarray(loop, dtype=np.float64) for loop in loops]
+        if not all(np.isfinite(loop).all() for loop in loops):
+            raise ValueError(f"a loop of plane {plane} has points that are not finite")
+        written.append(plane)
+        points.append(_POINT_DELIMITER)
+        segments.append(_SEGMENT_DELIMITER)
+        normals.append(_POINT_DELIMITER)
+        first = 0
+        for loop, depth in zip(loops, geometry.nesting_depths(loops), strict=True):
+            index = np.arange(len(loop))
+            points.append(geometry.lift(loop, planes[plane]))
+            segments.append(first + np.stack([index, np.roll(index, -1)], axis=1))
+            normals.append(geometry.outward_normals(loop, depth) @ planes[plane, 2:4])
+            first += len(loop)
+    files.save_npz(
+        path,
+        loop_pts_packed=np.concatenate([np.zeros((0, 3)), *points]),
+        loop_conn_arr_packed=np.concatenate([np.zeros((0, 2), dtype=np.int64), *segments]),
+        loop_segment_normals_packed=np.concatenate([np.zeros((0, 3)), *normals]),
+        planes=np.asarray(planes, dtype=np.float64)[written],
+    )
+
+
+def load_slices(path):
+    """Read an `…-slices.npz` file, of this program or the published one.
+
+    Each loop is given to the plane that its points lie on, whichever block it is stored in.
+
+    Returns
+    -------
+    planes : (S, 4, 3) float64, the planes that carry loops
+    loops_by_plane : list of S lists of (k, 2) float64 loops; points as stored (the published
+        program repeats a loop's first point as its last)
+
+    Raises
+    ------
+    UserError
+        When the file is missing, damaged or no slices file.
+    """
+    arrays = files.load_npz(path, required=_SLICES_KEYS, what="a slices file")
+    points, segments = arrays["loop_pts_packed"], arrays["loop_conn_arr_packed"]
+    planes = arrays["planes"].astype(np.float64)
+    try:
+        point_blocks = _blocks(points, ~np.isfinite(points).all(axis=1))
+        segment_blocks = _blocks(segments, (segments < 0).any(axis=1))
+        if planes.shape != (len(planes), 4, 3):
+            raise ValueError(f"planes have shape {planes.shape}, not (S, 4, 3)")
+        if not len(planes) == len(point_blocks) == len(segment_blocks):
+            raise ValueError(
+                f"{len(planes)} planes, {len(point_blocks)} blocks of points and "
+                f"{len(segment_blocks)} of segments"
+            )
+        loops = [
+            loop
+            for block, connectivity in zip(point_blocks, segment_blocks, strict=True)
+            for loop in _split_loops(block, connectivity)
+        ]
+    except (ValueError, IndexError) as error:
+        raise files.UserError(
+            f"{path}: not a slices file, or damaged ({error}); make it again with --save"
+        ) from None
+    # The published program puts the inner loops of a plane into the block of the next one; their
+    # points lie at the right height, so each loop goes to the plane that its points lie on.
+    loops_by_plane = [[] for _ in planes]
+    for loop in loops:
+        offsets = np.einsum("pi,pi->p", planes[:, 0], loop.mean(axis=0) - planes[:, 1])
+        nearest = np.abs(offsets).argmin()
+        loops_by_plane[nearest].append(geometry.project(loop, planes[nearest]))
+    return planes, loops_by_plane
+
+
+def _blocks(rows, is_delimiter):
+    """The rows after each delimiter, up to the next."""
+    if rows.ndim != 2 or (len(rows) and not is_delimiter[0]):
+        raise ValueError("the packed arrays do not start with a delimiter row")
+    return [block[1:] for block in np.split(rows, np.flatnonzero(is_delimiter))[1:]]
+
+
+def _split_loops(points, segments):
+    """The loops (k, 3) of one block: each ends with the segment that returns to its first point."""
+    if len(segments) != len(points) or (segments[:, 0] != np.arange(len(points))).any():
+        raise ValueError("segments do not start at one point after the other")
+    ends = np.flatnonzero(segments[:, 1] != segments[:, 0] + 1)
+    firsts = np.concatenate([[0], ends + 1])
+    if firsts[-1] != len(points) or (segments[ends, 1] != firsts[:-1]).any():
+        raise ValueError("segments do not close their loops")
+    return [
+        points[first : last + 1].astype(np.float64)
+        for first, last in zip(firsts[:-1], ends, strict=True)
+    ]

@@ -1,0 +1,460 @@
+"""The options of every script, in one parser, and optfiles.
+
+An optfile holds options as they would stand on the command line, spread over lines at will, with
+`#` comments and shell quoting. When `--optfile` is given, the other arguments are disregarded, but
+for those that a script names.
+"""
+
+import argparse
+import difflib
+import math
+import re
+import shlex
+import sys
+
+from loopdraw.files import UserError, read_text
+
+ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
+LOOP_REPR_TYPES = ("ellipse-single", "ellipse-multiple", "fixed-res-polyline")
+
+
+def parse_options(argv=None, description=None, beside_optfile=(), quiet=False):
+    """Parse the options of a script, from `argv` or the command line.
+
+    Parameters
+    ----------
+    argv : list of str, or None for the command line
+    description : what the script does, for `--help`
+    beside_optfile : names of options of one value that are read from `argv` even when it names an
+        optfile, and count more than what that says
+    quiet : bool, do not warn of other options beside an optfile
+
+    Returns
+    -------
+    argparse.Namespace, one attribute an option
+
+    Raises
+    ------
+    UserError
+        For an unknown option (naming the nearest known one), a missing or wrong value, or an
+        optfile that cannot be read.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    optfile_only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    optfile_only.add_argument("--optfile", nargs="?", const="")
+    given, others = optfile_only.parse_known_args(argv)
+    optfile = given.optfile
+    parser = make_parser(description)
+    if optfile is not None and not {"-h", "--help"} & set(argv):
+        if not optfile:
+            parser.error("--optfile needs a file name")
+        beside, disregarded = _only(beside_optfile, others)
+        parser.parse_args(beside)  # what is wrong with these is not the optfile's fault
+        if disregarded and not quiet:
+            print(
+                f"warning: beside --optfile, {shlex.join(disregarded)} is disregarded; "
+                f"write it into {optfile}, or into a copy of that",
+                file=sys.stderr,
+            )
+        argv, parser.source = read_optfile(optfile) + beside, optfile
+    options = parser.parse_args(argv)
+    options.optfile = optfile
+    _check(options, parser)
+    return options
+
+
+# A comment, a word with its quotes, or what is neither: a quote that is not closed. (shlex takes
+# any # for a comment, also one inside a file name.)
+_TOKENS = re.compile(
+    r"""(?P<comment>\#[^\n]*)|(?P<word>(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+)|(?P<rest>\S)""",
+    re.DOTALL,
+)
+
+
+def read_optfile(path):
+    """The words of an optfile, comments dropped and quotes resolved."""
+    words = []
+    text = read_text(path, what="an optfile")
+    for token in _TOKENS.finditer(text):
+        if token["rest"]:
+            line = text.count("\n", 0, token.start()) + 1
+            raise UserError(f"{path}: no end to the quote in line {line}; close it")
+        if token["word"]:
+            words += shlex.split(token["word"])
+    return words
+
+
+def _only(names, argv):
+    """The words of `argv` that give the named options, each of one value, and all others."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    for name in names:
+        parser.add_argument(f"--{name}", nargs="?", const="")
+    given, others = parser.parse_known_args(argv)
+    words = [word for name, value in vars(given).items() for word in (f"--{name}", value) if word]
+    return words, others
+
+
+def format_options(options):
+    """The options as text for `opt.txt`: itself an optfile that repeats the run."""
+    lines = []
+    for name, value in sorted(vars(options).items()):
+        if name == "optfile" or value is None or value is False:
+            continue
+        words = [] if value is True and name != "use_eos_token" else value
+        words = words if isinstance(words, (list, tuple)) else [words]
+        lines.append(" ".join([f"--{name}", *(shlex.quote(str(word)) for word in words)]))
+    return "\n".join(lines) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are `UserError`s that name the source and the nearest option."""
+
+    source = None
+
+    def parse_args(self, args=None, namespace=None):
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._explain(unknown[0]))
+        return options
+
+    def _explain(self, word):
+        if not word.startswith("--"):
+            return f"unexpected word {word!r}"
+        name = word.split("=")[0]
+        known = list(self._option_string_actions)
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return f"unknown option {name}{hint}"
+
+    def error(self, message):
+        raise UserError(f"{self.source or self.prog}: {message} (--help lists the options)")
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the default of an option unless there is none."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False, argparse.SUPPRESS):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _boolean(word):
+    if word.lower() in ("true", "yes", "on", "1"):
+        return True
+    if word.lower() in ("false", "no", "off", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+
+
+def _number(kind, low=None, below=None):
+    """A converter to int or float that refuses values under `low`, or from `below` on."""
+
+    def convert(word):
+        value = kind(word)
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{word} is not finite")
+        if (low is not None and value < low) or (below is not None and value >= below):
+            wanted = f"at least {low}" + (f" and less than {below}" if below is not None else "")
+            raise argparse.ArgumentTypeError(f"{word} is out of range: {wanted}")
+        return value
+
+    convert.__name__ = "whole number" if kind is int else "number"
+    return convert
+
+
+def make_parser(description=None):
+    """The parser behind `parse_options`."""
+    count, natural = _number(int, low=1), _number(int, low=0)
+    share, amount = _number(float, low=0.0, below=1.0), _number(float, low=0.0)
+    parser = _Parser(
+        description=description,
+        formatter_class=_HelpFormatter,
+        # An abbreviation that works today is ambiguous when an option is added tomorrow.
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--optfile",
+        metavar="FILE",
+        help="read the options from this file; all other arguments are then disregarded",
+    )
+
+    add = parser.add_argument_group("data").add_argument
+    add("--dataroot", metavar="DIR", help="dataset folder, with train/ and optionally test/")
+    add(
+        "--loop_repr_type",
+        choices=LOOP_REPR_TYPES,
+        default="ellipse-multiple",
+        help="how a loop becomes a timestep",
+    )
+    add(
+        "--use_eos_token",
+        type=_boolean,
+        default=False,
+        metavar="{True,False}",
+        help="close each sequence with an end-of-sequence timestep",
+    )
+    add(
+        "--data_norm_by",
+        choices=("per_value", "whole_array", "none"),
+        default="per_value",
+        help="normalise each feature, or the whole array by two scalars, or not at all",
+    )
+    add("--batch_size", type=count, default=4, metavar="N", help="shapes in a batch")
+    add(
+        "--num_workers",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="processes that slice meshes; 0: one a core",
+    )
+    add(
+        "--mesh_timeout",
+        type=_number(float, low=1.0),
+        default=120.0,
+        metavar="SECONDS",
+        help="a mesh that takes longer to slice counts as failed",
+    )
+    add(
+        "--dask_scheduler",
+        metavar="ADDRESS",
+        help="slice meshes on the machines of this Dask scheduler, such as tcp://HOST:8786",
+    )
+
+    add = parser.add_argument_group("run").add_argument
+    add("--mode", choices=("train", "test"), default="train", help="train, or test on whole sets")
+    add("--save_dir", metavar="DIR", help="folder of checkpoints, logs and inference outputs")
+    add(
+        "--load_epoch",
+        type=_number(int, low=-1),
+        metavar="N",
+        help="load the checkpoint of this epoch; -1: the latest",
+    )
+    add(
+        "--gpu_ids",
+        type=_number(int, low=-1),
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="GPUs to use; -1: the CPU",
+    )
+    add("--seed", type=natural, metavar="N", help="make the run repeatable")
+    add(
+        "--n_samples",
+        type=count,
+        metavar="N",
+        help="shapes that an evaluation generates; as many as the test set has by default",
+    )
+    add(
+        "--load_test_set_for_inference",
+        action="store_true",
+        help="the data of the REPL's commands is the test set",
+    )
+
+    add = parser.add_argument_group("meshes that the REPL saves").add_argument
+    add(
+        "--reco",
+        choices=("loops", "poisson"),
+        default="loops",
+        help="rebuild surfaces from the loops themselves, or as the paper does, by screened "
+        "Poisson reconstruction (which needs pymeshlab)",
+    )
+    add(
+        "--reco_resolution",
+        type=_number(int, low=8, below=1025),
+        default=96,
+        metavar="N",
+        help="grid cells along the longest side of the loops, for --reco loops",
+    )
+    add(
+        "--save_format",
+        choices=("obj", "ply", "stl", "glb"),
+        nargs="+",
+        default=["obj"],
+        metavar="{obj,ply,stl,glb}",
+        help="kinds of mesh files",
+    )
+
+    add = parser.add_argument_group("training").add_argument
+    add(
+        "--count_from_epoch",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="number of the first epoch, when resuming",
+    )
+    add("--niter", type=natural, default=20, metavar="N", help="epochs at the full learning rate")
+    add(
+        "--niter_decay",
+        type=natural,
+        default=20,
+        metavar="N",
+        help="epochs over which the learning rate then falls to zero",
+    )
+    add("--lr", type=amount, default=0.001, metavar="X", help="learning rate")
+    add("--optimizer", choices=("adam", "adamw"), default="adam", help="optimizer")
+    add("--reco_loss_type", choices=("l1", "l2"), default="l2", help="reconstruction loss")
+    add(
+        "--binary_flag_loss_weight",
+        type=amount,
+        default=1.0,
+        metavar="X",
+        help="weight of the level-up flag's cross-entropy",
+    )
+    add(
+        "--enc_kl_weight",
+        type=amount,
+        default=0.5,
+        metavar="X",
+        help="weight of the KL term; 0: a plain autoencoder",
+    )
+    add("--enc_kl_min", type=amount, default=0.05, metavar="X", help="floor of the KL term")
+    add(
+        "--enc_kl_anneal_cycle",
+        "--enc_kl_annealing_cycle",
+        type=_number(int, low=-1),
+        default=100,
+        metavar="N",
+        help="iterations of an annealing cycle; -1: no annealing",
+    )
+    add(
+        "--enc_kl_anneal_formula",
+        choices=("ramp", "cyclic"),
+        default="ramp",
+        help="how the KL term is annealed",
+    )
+
+    add(
+        "--augment",
+        action="store_true",
+        help="vary the training shapes at random: mirror, scale, rotate, shear, jitter",
+    )
+    add(
+        "--disturb_history",
+        action="store_true",
+        help="train with some of the loops before each one moved a little or left out",
+    )
+    add(
+        "--whiten_latents",
+        action="store_true",
+        help="with each checkpoint, move the training set's latents to mean 0 and covariance 1",
+    )
+    add("--amp", action="store_true", help="train in mixed precision (bfloat16)")
+    add("--compile", action="store_true", help="train through torch.compile")
+
+    add = parser.add_argument_group("networks").add_argument
+    add("--architecture", choices=ARCHITECTURES, default="lstm", help="encoder and decoder")
+    add("--latent_size", type=count, default=8, metavar="N", help="numbers in a latent")
+    add(
+        "--enc_fc_hidden_sizes",
+        type=count,
+        nargs="*",
+        default=[64, 64],
+        metavar="N",
+        help="hidden sizes of the fully connected nets before the latent",
+    )
+    add(
+        "--dec_fc_hidden_sizes",
+        type=count,
+        nargs="*",
+        default=[64, 64],
+        metavar="N",
+        help="hidden sizes of the fully connected nets after the latent",
+    )
+    add(
+        "--transformer_arch_version",
+        type=int,
+        choices=(0, 1, 2, 3),
+        default=0,
+        help="how the latent enters the transformer decoder",
+    )
+    for side, name in (("enc", "encoder"), ("dec", "decoder")):
+        for what, default, words in (
+            ("d_model", 128, "width"),
+            ("n_layers", 4, "layers"),
+            ("n_heads", 1, "attention heads"),
+            ("ffwd_size", 256, "feed-forward width"),
+        ):
+            add(
+                f"--{side}_transformer_{what}",
+                type=count,
+                default=default,
+                metavar="N",
+                help=f"{words} of the transformer {name}",
+            )
+    add(
+        "--dec_transformer_dropout",
+        type=share,
+        default=0.0,
+        metavar="X",
+        help="dropout of the transformer decoder, while training",
+    )
+    add(
+        "--fourier_map_size",
+        type=count,
+        metavar="N",
+        help="Fourier features of each point before the decoder",
+    )
+    add(
+        "--fourier_map_sigma",
+        type=amount,
+        default=4.0,
+        metavar="X",
+        help="standard deviation of their frequencies",
+    )
+    add(
+        "--enc_lstm_hidden_size",
+        type=count,
+        default=64,
+        metavar="N",
+        help="hidden size of the LSTM encoder",
+    )
+    add("--enc_bidirectional", action="store_true", help="LSTM encoder reads both ways")
+    add(
+        "--lstm_hidden_size",
+        type=count,
+        default=64,
+        metavar="N",
+        help="hidden size of the LSTM decoder",
+    )
+    add("--lstm_n_layers", type=count, default=1, metavar="N", help="layers of the LSTM decoder")
+    add("--pointnet_hidden_size", type=count, default=128, metavar="N", help="PointNet width")
+    return parser
+
+
+def _check(options, parser):
+    """Combinations that no single option shows to be wrong."""
+    for side in ("enc", "dec"):
+        width = getattr(options, f"{side}_transformer_d_model")
+        heads = getattr(options, f"{side}_transformer_n_heads")
+        if width % heads:
+            parser.error(
+                f"--{side}_transformer_d_model {width} is not a multiple of "
+                f"--{side}_transformer_n_heads {heads}"
+            )
+    if options.augment and (
+        options.loop_repr_type != "fixed-res-polyline"
+        or options.architecture.startswith("pointnet")
+    ):
+        parser.error(
+            "--augment needs --loop_repr_type fixed-res-polyline and an encoder that reads loops"
+        )
+    if options.disturb_history and options.loop_repr_type != "fixed-res-polyline":
+        parser.error("--disturb_history needs --loop_repr_type fixed-res-polyline")
+    if options.whiten_latents and options.enc_kl_weight == 0:
+        parser.error("--whiten_latents needs a VAE: --enc_kl_weight above 0")
+    if options.fourier_map_size and options.loop_repr_type != "fixed-res-polyline":
+        parser.error("--fourier_map_size needs --loop_repr_type fixed-res-polyline")
+
+
+def require(options, *names):
+    """Raise a `UserError` for the first of these options that was not given."""
+    for name in names:
+        if getattr(options, name) is None:
+            source = options.optfile or "command line"
+            raise UserError(
+                f"{source}: --{name} is missing; give it, or use an --optfile that does"
+            )

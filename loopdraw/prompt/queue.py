@@ -1,0 +1,106 @@
+"""The queue of the inference REPL: which actions run together, and what they draw.
+
+Every action that runs has a random generator of its own, made from the seed and the number of
+actions before it. So what it draws does not depend on whether actions are run one by one,
+together, or in part before a Ctrl-C.
+"""
+
+import itertools
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from loopdraw.prompt.actions import Action
+
+MAX_TOGETHER = 64  # actions decoded as one batch; more gains little and delays the first result
+
+
+@dataclass(frozen=True)
+class Task:
+    """An action about to run, with all its values known."""
+
+    action: Action
+    value: np.ndarray | None  # latent (L,), or sequence (T, F), or None for dataset items
+    seed: int  # for whatever else the action draws
+
+
+class ActionQueue:
+    """Actions that wait, in order.
+
+    Parameters
+    ----------
+    reader : variables.ValueReader
+    seed : int, or None for another one each time
+    """
+
+    def __init__(self, reader, seed=None):
+        self._reader = reader
+        self._actions = deque()
+        self._values = {}  # Operand -> value, of the tasks made last
+        self.seed(seed)
+
+    def __len__(self):
+        return len(self._actions)
+
+    def __iter__(self):
+        return iter(self._actions)
+
+    def extend(self, actions):
+        self._actions.extend(actions)
+
+    def pop(self):
+        """Remove the first action and return it."""
+        return self._actions.popleft()
+
+    def clear(self):
+        self._actions.clear()
+
+    def seed(self, seed):
+        self._entropy = np.random.SeedSequence(seed).entropy
+        self._n_drawn = 0
+
+    def draw(self, operand):
+        """The value of an operand on its own, outside any action."""
+        value = self._reader.known_at_run(operand, self._generator(0))
+        self._n_drawn += operand.value is None
+        return value
+
+    def _generator(self, ahead):
+        """The generator of the next action that runs, or of the one `ahead` after it."""
+        key = (self._n_drawn + ahead,)
+        return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=key))
+
+    def next_tasks(self, limit):
+        """The first actions, at most `limit`, as many as may run together; they stay queued.
+
+        Returns
+        -------
+        list of Task, at least one
+
+        Raises
+        ------
+        UserError
+            When a value of the first action is missing or unfit.
+        """
+        tasks, self._values = [], {}
+        for action in itertools.islice(self._actions, min(limit, MAX_TOGETHER)):
+            waits = any(
+                operand.awaited and operand not in self._values for operand in action.operands
+            )
+            # An edited shape runs the user's function, which may take long or stop: alone.
+            if tasks and (waits or action.intervene or tasks[0].action.intervene):
+                break
+            generator = self._generator(len(tasks))
+            for operand in action.operands:
+                if operand not in self._values:
+                    self._values[operand] = self._reader.known_at_run(operand, generator)
+            value = action.combine([self._values[operand] for operand in action.operands])
+            tasks.append(Task(action, value, int(generator.integers(2**32))))
+        return tasks
+
+    def take(self):
+        """Remove the first action: it has run as a task. What it drew is settled with it."""
+        for operand in self.pop().operands:
+            operand.value = self._values[operand]
+        self._n_drawn += 1

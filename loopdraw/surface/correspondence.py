@@ -1,0 +1,325 @@
+"""Which loops of neighbouring planes belong together.
+
+Between two planes the loops of one kind, outer boundaries or holes, form groups that are blended
+into each other:
+
+===============================  =================================================================
+loops of a group                 what happens between the planes
+===============================  =================================================================
+one or more on both planes       they split, merge or go on
+one on both, moved sideways      it goes on as a slanting tube
+a loop on one plane only         it ends where the planes before let expect it, else half-way
+one close to one of the other    it leans on that one, as the root of a handle does
+a hole in solid that ends        it ends with the solid
+a hole over open space           it opens to the outside
+===============================  =================================================================
+"""
+
+import dataclasses
+
+import numpy as np
+import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from loopdraw.loops.nesting import touching_boxes
+
+# Loops that overlap less than this share of the smaller one do not belong together.
+LEAST_OVERLAP = 0.02
+LEAST_JOINT = 0.6  # the same, when both go on as other loops
+# Loops that do not overlap are still one slanting tube when the gap between them is less than this
+# many plane distances and they have the same shape: overlap over union once moved together.
+LARGEST_GAP = 2.5
+LEAST_LIKENESS = 0.4
+# A loose end reaches a loop of the other plane over a gap of this many plane distances.
+NEAR_GAP = 0.4
+HANDLE_GAP = 0.8  # the same for the other end of what hangs on that part already
+MOST_SCRAP_PLANES = 2  # that a part takes which stands on nothing, not even on the end planes
+WIDEST_TUBE = 4  # plane distances: wider loops are no handles and end by themselves
+# A pair that has moved by more than this share of its thickness is blended in a moving frame.
+STRAIGHT_SHIFT = 0.25
+# Loops go on as each other when their areas and their widths are in this ratio at most.
+LARGEST_AREA_RATIO = 4
+LARGEST_WIDTH_RATIO = 2
+
+
+@dataclasses.dataclass
+class Taper:
+    """How loops end between their plane and the next.
+
+    Their radius is radius * sqrt(1 + slope * t + curvature * t^2) at a fraction t of the way,
+    never more than at t = 0; at t = `end` a flat cap closes what is left.
+    """
+
+    radius: float
+    slope: float = 0.0
+    curvature: float = 0.0
+    end: float = 0.5
+
+    def inset(self, t):
+        """Distance between the boundary at the fractions t and that on the plane."""
+        ratio = np.clip(1 + self.slope * t + self.curvature * t**2, 0, 1)
+        return self.radius * (1 - np.sqrt(ratio))
+
+
+@dataclasses.dataclass
+class Group:
+    """Loops of one kind, `lower` of one plane and `upper` of the next, that belong together."""
+
+    slab: int
+    solid: bool
+    depth: int
+    lower: np.ndarray
+    upper: np.ndarray
+    shift: np.ndarray | None = None  # (2,) of a slanting tube: how far it moves from end to end
+    leans_on: int = -1  # the loop of the other plane that a loose end reaches sideways
+    taper: Taper | None = None  # of a loop on one plane only, unless it opens to the outside
+    ends_with_parent: bool = False  # a hole in solid that ends
+
+    @property
+    def members(self):
+        return np.concatenate([self.lower, self.upper])
+
+
+def group_loops(loops, heights):
+    """Group the loops between every pair of neighbouring planes.
+
+    Parameters
+    ----------
+    loops : nesting.Loops
+    heights : (P,) float, in the units of the loops
+
+    Returns
+    -------
+    list (one item a slab, P - 1) of lists of Group, outer ones first
+    """
+    n = len(loops)
+    gaps = LARGEST_GAP * np.append(np.diff(heights), 0)[loops.plane]
+    lower, upper = _links(loops, gaps)
+    # Every loop is two nodes: i as a lower one of the slab above it, n + i as an upper one of the
+    # slab below it.
+    graph = coo_array((np.ones(len(lower)), (lower, n + upper)), shape=(2 * n, 2 * n))
+    _, label = connected_components(graph, directed=False)
+    slab = np.concatenate([loops.plane, loops.plane - 1])
+    order = np.argsort(label, kind="stable")
+    groups = []
+    for nodes in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
+        if 0 <= slab[nodes[0]] < len(heights) - 1:
+            members = nodes % n
+            lower, upper = nodes[nodes < n], nodes[nodes >= n] - n
+            solid, depth = bool(loops.solid[members[0]]), int(loops.depth[members].max())
+            groups.append(Group(int(slab[nodes[0]]), solid, depth, lower, upper))
+            groups[-1].shift = _shift(loops, groups[-1])
+    _set_ends(loops, groups, np.bincount(label)[label] == 1)
+    _lean(loops, groups, np.diff(heights))
+    groups.sort(key=lambda group: group.depth)
+    return [[group for group in groups if group.slab == k] for k in range(len(heights) - 1)]
+
+
+def _links(loops, gaps):
+    """Pairs of loops of one kind on neighbouring planes that belong together: two (m,) int."""
+    lower, upper = touching_boxes(loops, 1)
+    same = loops.solid[lower] == loops.solid[upper]
+    lower, upper = lower[same], upper[same]
+    region_area = shapely.area(loops.regions)
+    shared = shapely.area(shapely.intersection(loops.regions[lower], loops.regions[upper]))
+    share = shared / np.minimum(region_area[lower], region_area[upper])
+    linked = share > LEAST_OVERLAP
+    # The thin wall of a slanting bowl: the rings do not overlap, the discs they bound do.
+    thin = np.flatnonzero(~linked)
+    linked[thin] = _likeness(loops.polygons[lower[thin]], loops.polygons[upper[thin]]) > 0.5
+    lower, upper = lower[linked], upper[linked]
+
+    # A handle that slants as much as the wall beside it overlaps that wall on the next plane. Two
+    # loops that each go on as another one are not linked for a small overlap.
+    above, below, tubes = _successors(loops, gaps)
+    crossing = (
+        (above[lower] >= 0) & (above[lower] != upper)
+        & (below[upper] >= 0) & (below[upper] != lower)
+        & (share[linked] < LEAST_JOINT)
+    )  # fmt: skip
+    lower, upper = lower[~crossing], upper[~crossing]
+
+    lone_below, lone_above = np.ones(len(loops), dtype=bool), np.ones(len(loops), dtype=bool)
+    lone_below[lower] = lone_above[upper] = False
+    links = [(lower, upper)]
+    for a, b in tubes:
+        if lone_below[a] and lone_above[b]:
+            moved = _moved(loops.polygons[a], loops.centroid[b] - loops.centroid[a])
+            if _likeness(moved, loops.polygons[b]) > LEAST_LIKENESS:
+                lone_below[a] = lone_above[b] = False
+                links.append(([a], [b]))
+    return tuple(np.concatenate(ends).astype(int) for ends in zip(*links, strict=True))
+
+
+def _successors(loops, gaps):
+    """Loops that may be one and the same part cut twice: near, and alike in size.
+
+    Returns
+    -------
+    above, below : (n,) int, where two loops are each other's nearest such loop, else -1
+    pairs : (m, 2) int, all such pairs that lie close enough, nearest first
+    """
+    above, below = np.full(len(loops), -1), np.full(len(loops), -1)
+    widths = np.maximum(loops.high - loops.low, 1e-3)
+    pairs = [np.zeros((0, 3))]
+    for plane in np.unique(loops.plane):
+        lower = np.flatnonzero(loops.plane == plane)[:, None]
+        upper = np.flatnonzero(loops.plane == plane + 1)[None]
+        if not upper.size:
+            continue
+        ratio = loops.area[lower] / loops.area[upper]
+        stretch = widths[lower] / widths[upper]
+        gap = np.maximum(loops.low[lower] - loops.high[upper], loops.low[upper] - loops.high[lower])
+        # A slanting tube is cut into ovals that follow each other along their long axis, so that
+        # the way between them counts in units of their width in that direction.
+        shift = loops.centroid[upper] - loops.centroid[lower]
+        spread = loops.spread[lower] + loops.spread[upper]
+        distance = np.einsum("...i,...ij,...j->...", shift, np.linalg.inv(spread), shift)
+        distance[
+            (loops.solid[lower] != loops.solid[upper])
+            | (np.maximum(ratio, 1 / ratio) > LARGEST_AREA_RATIO)
+            | (np.maximum(stretch, 1 / stretch) > LARGEST_WIDTH_RATIO).any(axis=2)
+            | (gap > gaps[lower][..., None]).any(axis=2)
+        ] = np.inf
+        nearest_upper, nearest_lower = distance.argmin(axis=1), distance.argmin(axis=0)
+        rows = np.arange(len(lower))
+        mutual = (nearest_lower[nearest_upper] == rows) & np.isfinite(distance[rows, nearest_upper])
+        above[lower[mutual, 0]] = upper[0, nearest_upper[mutual]]
+        below[upper[0, nearest_upper[mutual]]] = lower[mutual, 0]
+        i, j = np.nonzero(np.isfinite(distance))
+        pairs.append(np.stack([distance[i, j], lower[i, 0], upper[0, j]], axis=1))
+    pairs = np.concatenate(pairs)
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable"), 1:].astype(int)
+    apart = shapely.distance(loops.polygons[pairs[:, 0]], loops.polygons[pairs[:, 1]])
+    return above, below, pairs[apart < gaps[pairs[:, 0]]]
+
+
+def _likeness(polygons, others):
+    """Overlap over union, in [0, 1]."""
+    shared = shapely.area(shapely.intersection(polygons, others))
+    return shared / np.maximum(shapely.area(polygons) + shapely.area(others) - shared, 1e-300)
+
+
+def _moved(polygon, shift):
+    return shapely.transform(polygon, lambda points: points + shift)
+
+
+def _shift(loops, group):
+    if len(group.lower) != 1 or len(group.upper) != 1:
+        return None
+    a, b = group.lower[0], group.upper[0]
+    shift = loops.centroid[b] - loops.centroid[a]
+    if np.hypot(*shift) < STRAIGHT_SHIFT * min(loops.thickness[a], loops.thickness[b]):
+        return None
+    straight = _likeness(loops.polygons[a], loops.polygons[b])
+    moved = _likeness(_moved(loops.polygons[a], shift), loops.polygons[b])
+    return shift if moved > max(LEAST_LIKENESS, straight) else None
+
+
+def _set_ends(loops, groups, lone):
+    """Decide how the loops without a partner end, those where `lone`, (2 n,) bool."""
+    n = len(loops)
+    # The loop that alone continues a loop below (row 0) or above it (row 1), or -1.
+    continued = np.full((2, n), -1)
+    for group in groups:
+        if len(group.lower) == 1 and len(group.upper) == 1:
+            continued[0, group.upper], continued[1, group.lower] = group.lower, group.upper
+    for group in groups:
+        if len(group.members) > 1:
+            continue
+        loop, upwards = group.members[0], bool(len(group.lower))
+        before = continued[0 if upwards else 1]
+        parent = loops.parent[loop]
+        if group.solid:
+            group.taper = _taper(loops, loop, before)
+        elif parent >= 0 and lone[parent + (0 if upwards else n)]:
+            # The hole grows while the solid around it shrinks.
+            taper = _taper(loops, parent, before)
+            group.taper = dataclasses.replace(taper, radius=-taper.radius)
+            group.ends_with_parent = True
+        else:
+            other = loops.on_plane(loops.plane[loop] + (1 if upwards else -1))
+            if not len(other):  # nothing there to open from
+                group.taper = _taper(loops, loop, before)
+                continue
+            outer = shapely.union_all(loops.polygons[other[loops.depth[other] == 0]])
+            outside = shapely.area(shapely.difference(loops.regions[loop], outer))
+            if outside <= LEAST_OVERLAP * loops.area[loop]:
+                group.taper = _taper(loops, loop, before)
+
+
+def _lean(loops, groups, thicknesses):
+    """Let loose ends that come close to a larger part reach it.
+
+    The root of a handle may run level between two planes; then the loops of the handle overlap
+    nothing. Nothing floats either: of a part that reaches neither the first nor the last plane with
+    loops, or is a scrap there like the tip of a spout, and hangs on nothing, one end may be farther
+    away.
+    """
+    solids = [group for group in groups if group.solid]
+    start = [loop for group in solids for loop in group.members]
+    end = [group.members[0] for group in solids for _ in group.members]
+    graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loops),) * 2)
+    _, part = connected_components(graph, directed=False)
+    first, last = loops.plane.min(), loops.plane.max()
+    extent = np.zeros((2, part.max() + 1), dtype=int)  # first and last plane of each part
+    extent[0] = last
+    np.minimum.at(extent[0], part, loops.plane)
+    np.maximum.at(extent[1], part, loops.plane)
+    reaches_end = (extent[0] == first) | (extent[1] == last)
+    held = set(np.flatnonzero(reaches_end & (extent[1] - extent[0] >= MOST_SCRAP_PLANES)))
+    ends = []
+    for group in solids:
+        loop, thickness = group.members[0], thicknesses[group.slab]
+        if len(group.members) > 1 or np.ptp(loops.points[loop], axis=0).max() > (
+            WIDEST_TUBE * thickness
+        ):
+            continue
+        others = loops.on_plane(group.slab + (1 if len(group.lower) else 0))
+        others = others[loops.solid[others] & (loops.area[others] > loops.area[loop])]
+        if part[loop] not in held:
+            others = others[part[others] != part[loop]]
+        if len(others):
+            gaps = shapely.distance(loops.polygons[loop], loops.regions[others]) / thickness
+            ends.append((gaps.min(), loop, int(others[gaps.argmin()]), group))
+    hanging = set()
+    for gap, loop, target, group in sorted(ends, key=lambda end: end[:2]):
+        largest = NEAR_GAP
+        if part[loop] not in held:
+            largest = LARGEST_GAP
+        elif part[loop] in hanging or part[loop] == part[target]:
+            largest = HANDLE_GAP
+        if gap > largest:
+            continue
+        if part[loop] not in held:
+            hanging.add(part[loop])
+            held.add(part[loop])
+        way = shapely.shortest_line(loops.polygons[loop], loops.regions[target])
+        way = shapely.get_coordinates(way)
+        towards = way[1] - loops.centroid[loop]
+        deep = 2 * min(loops.radius[loop], loops.radius[target])
+        group.leans_on, group.taper = target, None
+        group.shift = way[1] - way[0] + towards * deep / max(np.hypot(*towards), 1e-9)
+
+
+def _taper(loops, loop, before):
+    """Where a loop ends, from its radius on the planes before: squared, a parabola in height.
+
+    That is exact for spheres, cones and paraboloids. When it does not reach zero before the next
+    plane, the end is half-way: the best guess for a cylinder.
+    """
+    n_holes = np.bincount(loops.parent[loops.parent >= 0], minlength=len(loops))
+    radii, n_holes_of_end = [loops.radius[loop]], n_holes[loop]
+    while len(radii) < 3 and (loop := before[loop]) >= 0 and n_holes[loop] == n_holes_of_end:
+        radii.append(loops.radius[loop])
+    squares = np.square(radii) / np.square(radii[0])
+    if len(squares) == 1:
+        return Taper(radii[0])
+    slope, curvature = 1 - squares[1], 0.0
+    if len(squares) == 3:
+        curvature = (1 - 2 * squares[1] + squares[2]) / 2
+        slope = (3 - 4 * squares[1] + squares[2]) / 2
+    roots = np.roots([curvature, slope, 1])
+    ends = [root.real for root in roots if abs(root.imag) < 0.1 and 0 < root.real <= 1]
+    return Taper(radii[0], slope, curvature, min(ends, default=0.5))

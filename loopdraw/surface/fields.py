@@ -1,0 +1,266 @@
+"""Signed distances to loops, blended from plane to plane into the field of a solid.
+
+All lengths are in grid cells: node (row, column) of a plane lies at u = column, v = row. A field
+is an array (2, ..., rows, columns) of two parts: F, negative inside, and D, the thickening it
+holds. Walls thinner than a cell or two would fall between the nodes, so they are widened, as are
+the gaps between them; D says by how much (in cells, positive outwards), so that the surface can be
+moved back.
+"""
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from loopdraw.surface.distances import THINNEST, loop_field
+
+MARGIN = 3  # cells between a loop and the end of the window that its distances are computed on
+LONGEST_SLOPE = 2  # plane distances: a wider ledge between two planes is flat in its middle
+MOST_MOVEMENT = 6  # cells a slab: boundaries that move farther are no walls but ledges
+BLENDING_OVERLAP = 2  # cells by which blends of separate loops may overlap and still be parted
+FAR = np.float32(1e6)
+
+
+class LoopFields:
+    """The field of a solid on the planes of its loops and in the slabs between them."""
+
+    def __init__(self, loops, slabs, heights, shape):
+        """
+        Parameters
+        ----------
+        loops : nesting.Loops
+        slabs : list of lists of correspondence.Group
+        heights : (P,) float
+        shape : (rows, columns) of the grid
+        """
+        self.loops, self.slabs, self.heights, self.shape = loops, slabs, heights, shape
+        boxes = self._loop_boxes()
+        self.group_windows = [[self._window(group, boxes) for group in groups] for groups in slabs]
+        # Each loop's field must cover the windows of the groups below and above it.
+        for group, window in zip(sum(slabs, []), sum(self.group_windows, []), strict=True):
+            for i in group.members:
+                boxes[i, ::2] = np.minimum(boxes[i, ::2], window[::2])
+                boxes[i, 1::2] = np.maximum(boxes[i, 1::2], window[1::2])
+        self.windows = [tuple(box) for box in boxes]
+        self.fields = [
+            loop_field(points, window)
+            for points, window in zip(loops.points, self.windows, strict=True)
+        ]
+        self.planes = [self._plane(k) for k in range(len(heights))]
+
+    def _loop_boxes(self):
+        """First and last row and column (n, 4) of the nodes on and around each loop."""
+        low = np.floor(self.loops.low).astype(int) - MARGIN
+        high = np.ceil(self.loops.high).astype(int) + MARGIN + 1
+        low, high = np.maximum(low, 0), np.minimum(high, self.shape[::-1])
+        return np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1)
+
+    def _window(self, group, boxes):
+        """(first row, last row + 1, first column, last column + 1) that a group takes part in."""
+        if _opens(group):
+            return (0, self.shape[0], 0, self.shape[1])
+        members = group.members if group.leans_on < 0 else [*group.members, group.leans_on]
+        (top, _, left, _), (_, bottom, _, right) = (
+            extreme(boxes[members], axis=0) for extreme in (np.min, np.max)
+        )
+        return (top, bottom, left, right)
+
+    def _plane(self, k):
+        """The field of plane k, (2, rows, columns) float32; None where it carries no loop."""
+        members = self.loops.on_plane(k)
+        if not len(members):
+            return None
+        field = empty_field(self.shape)
+        for i in members:
+            _merge(field, self.fields[i], self.windows[i], self.loops.solid[i])
+        return field
+
+    def slab(self, k, fractions):
+        """The field between planes k and k + 1.
+
+        Parameters
+        ----------
+        k : int
+        fractions : (m,) float in (0, 1), of the way from plane k to the next
+
+        Returns
+        -------
+        (2, m, rows, columns) float32
+        """
+        field = empty_field((len(fractions), *self.shape))
+        fractions = fractions.astype(np.float32)
+        for group, window in zip(self.slabs[k], self.group_windows[k], strict=True):
+            if not group.ends_with_parent:
+                part = self._blend(group, window, fractions)
+                # What leans on something is to join it.
+                least_gap = -BLENDING_OVERLAP if group.leans_on < 0 else THINNEST
+                thinnest = THINNEST + self._movement(group, window) / (len(fractions) + 1)
+                _merge(field, part, window, group.solid, not _opens(group), least_gap, thinnest)
+        return field
+
+    def _blend(self, group, window, fractions):
+        """Field of a group at some fractions of its slab, (2, m, rows, columns) of its window."""
+        thickness = np.float32(self.heights[group.slab + 1] - self.heights[group.slab])
+        lower, upper = self._union(group.lower, window), self._union(group.upper, window)
+        t = fractions[:, None, None]
+        if _opens(group):
+            outside = np.negative(_cut(self.planes[group.slab + (upper is None)], window))
+            return _mix(outside if lower is None else lower, outside if upper is None else upper, t)
+        if lower is None or upper is None:
+            t = t if upper is None else 1 - t
+            if group.leans_on >= 0:
+                own = lower if upper is None else upper
+                return np.stack([_shifted(own, s * group.shift) for s in t.ravel()], axis=1)
+            part = self._shrunk(group, window, t)
+            for hole in self.slabs[group.slab]:
+                if hole.ends_with_parent and self.loops.parent[hole.members[0]] in group.members:
+                    inside = _common(window, self.windows[hole.members[0]])
+                    _merge(part, self._shrunk(hole, inside, t), inside, solid=False, origin=window)
+            np.maximum(part[0], (t - np.float32(group.taper.end)) * thickness, out=part[0])
+            return part
+        if group.shift is not None:
+            lower = np.stack([_shifted(lower, s * group.shift) for s in fractions], axis=1)
+            upper = np.stack([_shifted(upper, (s - 1) * group.shift) for s in fractions], axis=1)
+            return _mix(lower, upper, t)
+        reach = np.float32(LONGEST_SLOPE * thickness)
+        raised, lowered = upper.copy(), lower.copy()
+        raised[0] = np.clip(_overhang(lower[0], upper[0], thickness), -reach, reach)
+        lowered[0] = np.clip(_overhang(upper[0], lower[0], thickness), -reach, reach)
+        return _mix(lowered, raised, t)
+
+    def _movement(self, group, window):
+        """How far boundaries move sideways in a slab: the layers of a thin wall must overlap."""
+        if group.shift is not None or not len(group.lower) or not len(group.upper):
+            return 0.0
+        lower, upper = self._union(group.lower, window), self._union(group.upper, window)
+        return np.minimum(np.abs(lower[0] - upper[0]), np.float32(MOST_MOVEMENT))
+
+    def _shrunk(self, group, window, t):
+        """Field of one loop that tapers, at the fractions t (m, 1, 1) of the way from its plane."""
+        own = self._union(group.members, window)
+        part = np.repeat(own[:, None], len(t), axis=1)
+        part[0] += group.taper.inset(t).astype(np.float32)
+        return part
+
+    def _union(self, members, window):
+        """Field of some loops of one plane together on a window, None where there are none."""
+        if not len(members):
+            return None
+        largest_first = members[np.argsort(-self.loops.area[members], kind="stable")]
+        parts = [_cut(self.fields[i], window, self.windows[i]) for i in largest_first]
+        union = parts[0].copy() if len(parts) > 1 else parts[0]
+        for part in parts[1:]:
+            _merge(union, part, window, solid=True, origin=window)
+        return union
+
+
+def _opens(group):
+    """Whether a group is a hole that opens to the outside."""
+    return not group.solid and group.taper is None and len(group.members) == 1
+
+
+def empty_field(shape):
+    """The field of nothing, (2, *shape) float32."""
+    field = np.zeros((2, *shape), dtype=np.float32)
+    field[0] = FAR
+    return field
+
+
+def _mix(lower, upper, t):
+    """Linear blend of two fields, (2, [m,] rows, columns), at the fractions t, (m, 1, 1)."""
+    if lower.ndim == 3:
+        lower, upper = lower[:, None], upper[:, None]
+    return (1 - t) * lower + t * upper
+
+
+def _cut(field, window, origin=(0, 0, 0, 0)):
+    """The part that lies in a window, of a field on a window that starts at `origin`."""
+    rows = slice(window[0] - origin[0], window[1] - origin[0])
+    return field[..., rows, window[2] - origin[2] : window[3] - origin[2]]
+
+
+def _common(window, other):
+    """The nodes that two windows share."""
+    return (
+        max(window[0], other[0]), min(window[1], other[1]),
+        max(window[2], other[2]), min(window[3], other[3]),
+    )  # fmt: skip
+
+
+def _merge(
+    field,
+    part,
+    window,
+    solid,
+    keep_apart=True,
+    least_gap=0.0,
+    thinnest=THINNEST,
+    origin=(0, 0, 0, 0),
+):
+    """Add a solid to a field or take a hole out of it, in place, keeping walls and gaps apart.
+
+    Of a wall thinner than `thinnest` the missing part is added, half on either side. Where a solid
+    comes closer than that to what is already there, the gap is widened on the other side, since
+    what comes later is the smaller; but solids that overlap, by a gap below `least_gap`, unite.
+    """
+    own, own_thickening = _cut(field, window, origin)
+    added, added_thickening = part
+    if solid:
+        missing = thinnest - (own + added)
+        most = missing.max(axis=(-2, -1), keepdims=True)
+        apart = (most > 0) & (most < THINNEST - least_gap)
+        if apart.any():
+            widening = np.where(apart, np.maximum(missing, 0), 0)
+            own += widening
+            own_thickening -= widening
+        np.copyto(own_thickening, added_thickening, where=added < own)
+        np.minimum(own, added, out=own)
+        return
+    missing = thinnest - (added - own)
+    np.copyto(own_thickening, -added_thickening, where=-added > own)
+    np.maximum(own, -added, out=own)
+    if keep_apart and missing.max() > 0:
+        missing = np.clip(missing, 0, thinnest) / 2
+        own -= missing
+        own_thickening += missing
+
+
+def _overhang(shape, other, thickness):
+    """Distances to the loops of the next plane, changed where this plane's shape overhangs them.
+
+    Linear blending lets the surface leave the edge of `shape` and reach that of `other`: right for
+    a slope, but a bar that sticks out, a horizontal handle, would become a sheet that thins out
+    along its length. Where the edge is nearer to the middle line of such a bar than to `other`,
+    the bar is given an oval section that ends half-way at most.
+
+    Parameters
+    ----------
+    shape, other : (rows, columns) float32 signed distances
+    thickness : float, of the slab
+
+    Returns
+    -------
+    (rows, columns) float32, to be used in place of `other`
+    """
+    excess = (shape < 0) & (other > -shape)
+    if not excess.any() or other[excess].max() < 2:
+        return other
+    slope_v, slope_u = np.gradient(shape)
+    middle = excess & (slope_u**2 + slope_v**2 < 0.3) & (-shape < thickness)
+    if not middle.any():
+        return other
+    distance, (row, column) = distance_transform_edt(~middle, return_indices=True)
+    radius = -shape[row, column]
+    bar = (shape < 0) & (other > 0) & (distance <= radius + 1)
+    depth = np.clip(-shape / radius, 1e-3, 1)
+    end = np.minimum(0.5, radius / thickness) * np.sqrt(1 - (1 - depth) ** 2)
+    return np.where(bar, np.minimum(other, -shape * (1 / end - 1)), other).astype(np.float32)
+
+
+def _shifted(field, shift):
+    """A field moved by (u, v) cells, sampled linearly; beyond its edge it goes on unchanged."""
+    for axis, amount in ((-1, shift[0]), (-2, shift[1])):
+        whole = int(np.floor(-amount))
+        part = np.float32(-amount - whole)
+        index = np.arange(field.shape[axis]) + whole
+        low, high = (field.take(index + i, axis, mode="clip") for i in (0, 1))
+        field = (1 - part) * low + part * high
+    return field

@@ -1,0 +1,302 @@
+"""Vertices of a reconstructed mesh: laid exactly onto the given loops, and evened out.
+
+Only positions change here, never the triangles, so a closed mesh stays closed.
+"""
+
+import numpy as np
+from scipy.sparse import csc_array, csr_array
+
+from loopdraw.loops.geometry import following
+
+EVENING_STEPS = 12  # of the vertices along the loops
+CARRYING_STEPS = 6  # of the moves from the planes to what lies between them
+RELAXING_STEPS = 4  # of all others
+TAKEN_BACK = 0.85  # of the thickening; the rest keeps the thinnest sheets from turning inside out
+SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices that lie as close as this
+MEETINGS = 10  # rounds of moving vertices that meet back apart
+IN_CAP = -2  # in place of a vertex's plane
+EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
+SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this get a vertex of their own
+
+
+def polish(vertices, faces, plane, excess, loops):
+    """Lay a mesh onto its loops, take back its thickening and even out its triangles.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float, u, v and height in grid cells
+    faces : (m, 3) int, of a closed mesh oriented outwards
+    plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, -1 for all others
+    excess : (n,) float, how far the surface was moved outwards in the plane
+    loops : nesting.Loops
+
+    Returns
+    -------
+    (n, 3) float, all distinct
+    """
+    normals, _ = _vertex_normals(vertices, faces)
+    # The field was widened in the plane: a slanting surface rises less than it moves sideways.
+    back = (excess * np.hypot(normals[:, 0], normals[:, 1]))[:, None] * normals
+    back[plane != -1, 2] = 0
+    polished = vertices - TAKEN_BACK * back
+    laid = _lay_onto_loops(polished, faces, plane, loops)
+    polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
+    polished[plane >= 0] = laid[plane >= 0]
+    polished = _relax(polished, faces, fixed=plane >= 0, level=plane == IN_CAP)
+    polished[:, 2] = polished[:, 2].clip(vertices[:, 2].min(), vertices[:, 2].max())
+    # Loops may touch or cross, and then vertices meet; those go back to where they were, and then
+    # those that they meet there.
+    for _ in range(MEETINGS):
+        meeting = _meeting(polished)
+        if not len(meeting):
+            return polished if volumes(polished, faces).sum() > 0 else vertices
+        polished[meeting] = vertices[meeting]
+    return vertices
+
+
+def volumes(vertices, faces):
+    """Volumes (m,) between the faces (m, 3) and the middle of the vertices (n, 3).
+
+    Their sum is the volume inside a closed mesh, positive when its faces look outwards.
+    """
+    x, y, z = (vertices - vertices.mean(axis=0)).T
+    a, b, c = faces.T
+    across = _cross((x[b], y[b], z[b]), (x[c], y[c], z[c]))
+    return (x[a] * across[0] + y[a] * across[1] + z[a] * across[2]) / 6
+
+
+def _cross(a, b):
+    """Cross product of vectors as tuples of three arrays; `np.cross` takes much longer."""
+    return tuple(a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1)))
+
+
+def _meeting(vertices):
+    """Indices of vertices in the place of another one."""
+    place = np.round(vertices / SAME_PLACE).astype(np.int64) @ _HASH
+    _, index, count = np.unique(place, return_inverse=True, return_counts=True)
+    return np.flatnonzero(count[index] > 1)
+
+
+# Three large odd numbers: different places get different sums, up to a chance that does no harm.
+_HASH = np.array([6364136223846793005, 3935559000370003845, 2862933555777941757])
+
+
+def _vertex_normals(vertices, faces):
+    """Unit normals (n, 3), the mean of the faces' normals weighted by area, and flatness (n,).
+
+    The flatness is 1 where all faces around a vertex look the same way, less on edges and corners.
+    """
+    a, b, c = faces.T
+    coordinates = vertices.T
+    first = tuple(x[b] - x[a] for x in coordinates)
+    second = tuple(x[c] - x[a] for x in coordinates)
+    normals = _cross(first, second)  # of the faces, twice as long as their areas
+    areas = np.sqrt(sum(component**2 for component in normals))
+    # Row by vertex, column by face: its product sums over the faces around each vertex.
+    around = csc_array(
+        (np.ones(faces.size), faces.ravel(), np.arange(0, faces.size + 1, 3)),
+        shape=(len(vertices), len(faces)),
+    )
+    sums = around @ np.stack([*normals, areas], axis=1)
+    normals = sums[:, :3]
+    lengths = np.maximum(np.sqrt(np.einsum("ni,ni->n", normals, normals)), 1e-12)
+    return normals / lengths[:, None], lengths / np.maximum(sums[:, 3], 1e-12)
+
+
+def _relax(vertices, faces, fixed, level):
+    """Move vertices along the surface towards the middle of their neighbours, but not off edges.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float; faces : (m, 3) int, of a closed oriented mesh
+    fixed : (n,) bool, vertices that stay
+    level : (n,) bool, vertices that keep their third coordinate
+
+    Returns
+    -------
+    (n, 3) float
+    """
+    # In a closed oriented mesh every edge occurs once in each direction: no duplicates to remove.
+    start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
+    neighbours = csr_array((np.ones(len(start)), (start, end)), shape=(len(vertices),) * 2)
+    share = 1 / np.maximum(neighbours.sum(axis=1), 1)
+    normals, flatness = _vertex_normals(vertices, faces)
+    normals[level] = (0, 0, 1)
+    rate = 0.5 * np.clip((flatness - EDGE) / (1 - EDGE), 0, 1)
+    rate[fixed], rate[level] = 0, 1
+    rate = rate[:, None]
+    for _ in range(RELAXING_STEPS):
+        step = (neighbours @ vertices) * share[:, None] - vertices
+        step -= np.einsum("ni,ni->n", step, normals)[:, None] * normals
+        vertices = vertices + rate * step
+    return vertices
+
+
+def _carry_on(moves, vertices, normals, faces, known):
+    """Let the moves of the vertices on the planes carry on between the planes.
+
+    A sharp corner that grid cells cut off is restored on the planes by moving a vertex onto it;
+    without its neighbours above and below, the edge through those corners would be scalloped. Each
+    vertex between the planes takes the mean of the moves of its neighbours above and below, those
+    straight up or down the surface counting most.
+
+    Parameters
+    ----------
+    moves : (n, 3) float, of the vertices where `known`
+    vertices, normals : (n, 3) float
+    faces : (m, 3) int, of a closed oriented mesh
+    known : (n,) bool
+
+    Returns
+    -------
+    (n, 3) float
+    """
+    start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
+    kept = ~known[start] & (vertices[start, 2] != vertices[end, 2])
+    start, end = start[kept], end[kept]
+    edges = vertices[end, :2] - vertices[start, :2]
+    normal = normals[start, :2]
+    sideways = edges[:, 0] * normal[:, 1] - edges[:, 1] * normal[:, 0]
+    weights = csr_array((1 / (0.1 + sideways**2) ** 2, (start, end)), shape=(len(vertices),) * 2)
+    share = 1 / np.maximum(weights.sum(axis=1), 1e-12)[:, None]
+    moves = np.where(known[:, None], moves, 0.0)
+    between = moves
+    for _ in range(CARRYING_STEPS):
+        between = moves + share * (weights @ between)
+    return between
+
+
+def _lay_onto_loops(vertices, faces, plane, loops):
+    """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
+
+    Each goes to the nearest point of the loops of its plane. There its neighbours on the same loop
+    pull it along until the steps are even; sharp corners of the loop each hold a vertex.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float, u, v and height
+    faces : (m, 3) int
+    plane : (n,) int, plane of the vertices to move, -1 for all others
+    loops : nesting.Loops
+
+    Returns
+    -------
+    (n, 3) float
+    """
+    moved = np.flatnonzero(plane >= 0)
+    curves = _Curves(loops)
+    loop, arc = curves.nearest(vertices[moved, :2], plane[moved])
+    found = loop >= 0
+    moved, loop, arc = moved[found], loop[found], arc[found]
+
+    start, end = _edges_along_loops(faces, moved, loop, len(vertices))
+    length = curves.length[loop]
+    degree = np.maximum(np.bincount(start, minlength=len(moved)), 1)
+    free = np.ones(len(moved), dtype=bool)
+    for step in range(EVENING_STEPS):
+        if step == EVENING_STEPS // 2:
+            free, arc = curves.take_corners(loop, arc)
+        ahead = arc[end] - arc[start]
+        # The shorter way round the loop.
+        ahead -= length[start] * np.round(ahead / length[start])
+        pull = np.bincount(start, ahead, minlength=len(moved)) / degree
+        arc = arc + np.where(free, 0.5 * pull, 0)
+    result = vertices.copy()
+    result[moved, :2] = curves.at(loop, arc)
+    return result
+
+
+def _edges_along_loops(faces, moved, loop, n_vertices):
+    """Mesh edges between two moved vertices of one loop, as indices into `moved`."""
+    index = np.full(n_vertices, -1)
+    index[moved] = np.arange(len(moved))
+    corners = index[faces]
+    start, end = corners[:, [0, 1, 2]].ravel(), corners[:, [1, 2, 0]].ravel()
+    both = (start >= 0) & (end >= 0)
+    start, end = start[both], end[both]
+    same = loop[start] == loop[end]
+    return start[same], end[same]
+
+
+class _Curves:
+    """All loops end to end, as segments with their position along the loop."""
+
+    def __init__(self, loops):
+        counts = np.array([len(points) for points in loops.points])
+        self.first = np.cumsum(counts) - counts
+        self.counts = counts
+        self.start = np.concatenate(loops.points)
+        self.edge = np.concatenate([following(p) - p for p in loops.points])
+        self.size = np.hypot(self.edge[:, 0], self.edge[:, 1])
+        self.loop = np.repeat(np.arange(len(counts)), counts)
+        self.length = np.bincount(self.loop, self.size, len(counts))
+        total = np.cumsum(self.size) - self.size
+        self.total = total  # position along all loops together
+        self.offset = total[self.first]
+        self.plane = loops.plane[self.loop]
+
+    def nearest(self, points, plane):
+        """Loop (-1 where the plane has none) and position along it nearest to each point."""
+        loop, arc = np.full(len(points), -1), np.zeros(len(points))
+        for k in np.unique(plane):
+            rows, segments = np.flatnonzero(plane == k), np.flatnonzero(self.plane == k)
+            if not len(segments):
+                continue
+            tangent = self.edge[segments] / self.size[segments, None]
+            normal = tangent[:, ::-1] * (1, -1)
+            start = self.start[segments]
+            along = points[rows] @ tangent.T - np.einsum("si,si->s", start, tangent)
+            across = points[rows] @ normal.T - np.einsum("si,si->s", start, normal)
+            inside = np.clip(along, 0, self.size[segments])
+            along -= inside
+            along *= along
+            across *= across
+            along += across
+            best = along.argmin(axis=1)
+            loop[rows] = self.loop[segments[best]]
+            position = self.total[segments[best]] + inside[np.arange(len(rows)), best]
+            arc[rows] = position - self.offset[loop[rows]]
+        return loop, arc
+
+    def at(self, loop, arc):
+        """Points (n, 2) at positions along loops, which may run past the end."""
+        position = self.offset[loop] + np.mod(arc, self.length[loop])
+        segment = np.searchsorted(self.total, position, side="right") - 1
+        segment = np.clip(segment, self.first[loop], self.first[loop] + self.counts[loop] - 1)
+        fraction = np.clip((position - self.total[segment]) / self.size[segment], 0, 1)
+        return self.start[segment] + fraction[:, None] * self.edge[segment]
+
+    def take_corners(self, loop, arc):
+        """Move the vertex nearest to each sharp corner onto it.
+
+        Returns
+        -------
+        free : (n,) bool, False for the vertices that hold a corner
+        arc : (n,) float, their new positions
+        """
+        before = np.arange(len(self.start)) - 1
+        before[self.first] = self.first + self.counts - 1
+        turn = np.einsum("si,si->s", self.edge, self.edge[before])
+        turn = turn / (self.size * self.size[before])
+        corner = np.flatnonzero(turn < SHARP_TURN)
+        corner = corner[np.argsort(turn[corner], kind="stable")]  # sharpest first
+        # Positions of the vertices along all loops together, to look up those beside a corner.
+        place = self.offset[loop] + np.mod(arc, self.length[loop])
+        order = np.argsort(place, kind="stable")
+        count = np.bincount(loop, minlength=len(self.counts))
+        first = (np.cumsum(count) - count)[self.loop[corner]]
+        corner, first = corner[count[self.loop[corner]] > 2], first[count[self.loop[corner]] > 2]
+        if not len(corner):
+            return np.ones(len(arc), dtype=bool), arc
+        own = self.loop[corner]
+        after = np.searchsorted(place[order], self.total[corner]) - first
+        beside = order[first + np.stack([after - 1, after]) % count[own]]  # (2, corners)
+        gap = np.abs(place[beside] - self.total[corner])
+        gap = np.minimum(gap, self.length[own] - gap)
+        vertex = beside[gap.argmin(axis=0), np.arange(len(corner))]
+        # A vertex beside several corners takes the sharpest.
+        vertex, taken = np.unique(vertex, return_index=True)
+        free, arc = np.ones(len(arc), dtype=bool), arc.copy()
+        free[vertex] = False
+        arc[vertex] = self.total[corner[taken]] - self.offset[own[taken]]
+        return free, arc

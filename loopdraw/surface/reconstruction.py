@@ -1,0 +1,232 @@
+"""Loops to a closed surface mesh.
+
+The loops of each plane bound a solid: nested loops alternate between solid and hole. Signed
+distances to the loops are blended from plane to plane, loop by loop (`correspondence`,
+`fields`), on a grid that has a layer exactly at every plane; marching cubes [1] gives a
+closed mesh whose vertices are then laid onto the loops (`polish`).
+
+Where the loops reach the first or last plane the mesh ends there in a flat cap. Where they end
+before an empty plane, or a part of the shape ends between two planes, it goes on to where the
+loops before let expect its end, and half-way to the next plane when they do not tell.
+
+[1] Lorensen and Cline: Marching Cubes. SIGGRAPH 1987
+"""
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from loopdraw.loops import geometry
+from loopdraw.loops.mesh_writing import save_mesh  # noqa: F401  (where one looks for it)
+from loopdraw.loops.nesting import collect_loops
+from loopdraw.surface.correspondence import group_loops
+from loopdraw.surface.distances import THINNEST
+from loopdraw.surface.fields import MARGIN, LoopFields, empty_field
+from loopdraw.surface.polish import IN_CAP, polish, volumes
+
+DEFAULT_RESOLUTION = 96
+PREVIEW_RESOLUTION = 28
+
+LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones cannot be seen
+LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers a slab
+MOST_LAYERS_WHERE_STEEP = 12  # where thin parts move sideways and must not fall apart
+SPLINTER = 0.5  # cubic cells: the smallest part with loops of its own is larger
+NEAREST_TO_NODE = 0.02  # cells: how close a vertex may come to a grid node, so that none coincide
+
+
+def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
+    """Build a closed, outward oriented triangle mesh from planar loops.
+
+    Parameters
+    ----------
+    planes : (P, 4, 3) float, parallel, in order
+    loops_by_plane : list of P lists of (k, 2) float loops in the planes' coordinates
+    resolution : int, grid cells along the longest side of the loops in their planes
+
+    Returns
+    -------
+    vertices : (n, 3) float64
+    faces : (m, 3) int64
+
+    Raises
+    ------
+    ValueError
+        When no loop encloses an area, a loop has points that are not finite, or the planes are
+        fewer than two or not in order along their normal.
+    """
+    heights = geometry.plane_heights(planes)
+    steps = np.diff(heights)
+    if not len(steps) or not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError("a surface needs two or more planes in order along their normal")
+    points = [np.asarray(loop, dtype=np.float64) for loops in loops_by_plane for loop in loops]
+    plane_of_loop = [k for k, loops in enumerate(loops_by_plane) for _ in loops]
+    if not points or not sum(map(len, points)):
+        raise ValueError("there are no loops to build a surface from")
+    everything = np.concatenate(points)
+    if not np.isfinite(everything).all():
+        raise ValueError("a loop has points that are not finite")
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    cell = float((high - low).max()) / resolution
+    if cell <= 0:
+        raise ValueError("the loops enclose no area")
+
+    # From here on lengths are in cells; node (row, column) of a layer lies at (u, v) = (column,
+    # row). The odd half keeps loops off the nodes where they follow the box's sides.
+    origin = low - (MARGIN + 0.5) * cell
+    shape = tuple(np.ceil((high - low) / cell).astype(int)[::-1] + 2 * MARGIN + 2)
+    heights, rising = np.abs(heights - heights[0]) / cell, heights[-1] > heights[0]
+    loops = collect_loops([(loop - origin) / cell for loop in points], plane_of_loop, LEAST_AREA)
+    if not len(loops):
+        raise ValueError("the loops enclose no area")
+    fields = LoopFields(loops, group_loops(loops, heights), heights, shape)
+    vertices, faces, plane, excess = _without_splinters(*_march(*_layers(fields)))
+    vertices = polish(vertices, faces, plane, excess, loops)
+
+    upwards = planes[0, 0] if rising else -planes[0, 0]
+    in_plane = planes[0, 1] + (origin + cell * vertices[:, :2]) @ planes[0, 2:4]
+    vertices = in_plane + cell * vertices[:, 2:] * upwards
+    # The in-plane frames of some scan axes are left-handed.
+    if np.linalg.det([planes[0, 2], planes[0, 3], upwards]) < 0:
+        faces = faces[:, ::-1]
+    return vertices, np.ascontiguousarray(faces, dtype=np.int64)
+
+
+def _layers(fields):
+    """The solid's field, layer upon layer.
+
+    Returns
+    -------
+    field : (2, layers, rows, columns) float32
+    heights : (layers,) float
+    plane : (layers,) int, the plane that a layer lies on, or -1
+    """
+    carrying = [k for k, plane in enumerate(fields.planes) if plane is not None]
+    first = max(carrying[0] - 1, 0)
+    last = min(carrying[-1] + 1, len(fields.planes) - 1)
+    stack, heights, planes = [], [], []
+    for k in range(first, last + 1):
+        empty = fields.planes[k] is None
+        stack.append(empty_field((1, *fields.shape)) if empty else fields.planes[k][:, None])
+        heights.append([fields.heights[k]])
+        planes.append([-1 if empty else k])
+        if k < last:
+            fractions = _fractions(fields, k)
+            thickness = fields.heights[k + 1] - fields.heights[k]
+            stack.append(fields.slab(k, fractions))
+            heights.append(fields.heights[k] + fractions * thickness)
+            planes.append(np.full(len(fractions), -1))
+    return np.concatenate(stack, axis=1), np.concatenate(heights), np.concatenate(planes)
+
+
+def _fractions(fields, k):
+    """Heights of the layers between planes k and k + 1, as fractions of the slab."""
+    loops, thickness = fields.loops, fields.heights[k + 1] - fields.heights[k]
+    n_layers = np.clip(round(thickness), LEAST_LAYERS, MOST_LAYERS)
+    steep = n_layers
+    for group in fields.slabs[k]:
+        if group.shift is not None:
+            # A slanting tube: its section moves by a quarter of its length a layer at most.
+            distance = max(np.hypot(*group.shift), 1e-9)
+            sections = [loops.points[i] @ group.shift / distance for i in group.members]
+            length = max(min(np.ptp(section) for section in sections), THINNEST)
+            steep = max(steep, 4 * distance / length)
+        elif not group.solid and len(group.lower) == len(group.upper) == 1:
+            # A slanting thin wall: it moves by half a cell a layer at most.
+            walls = loops.radius[loops.parent[group.members]]
+            if walls.min() < THINNEST:
+                radii = np.sqrt(loops.area[group.members] / np.pi)
+                steep = max(steep, 2 * abs(radii[1] - radii[0]))
+    n_layers = max(n_layers, min(int(np.ceil(steep)), MOST_LAYERS_WHERE_STEEP))
+    return np.arange(1, n_layers) / n_layers
+
+
+def connected_parts(vertices, faces):
+    """The connected surfaces of a closed mesh.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float, each used by a face
+    faces : (m, 3) int
+
+    Returns
+    -------
+    part : (n,) int, the surface that a vertex belongs to
+    volume : (parts,) float, enclosed; negative where the faces are oriented inwards
+    """
+    part = _part_of_vertices(len(vertices), faces)
+    return part, np.bincount(part[faces[:, 0]], weights=volumes(vertices, faces))
+
+
+def _part_of_vertices(n_vertices, faces):
+    a, b, c = faces.T
+    sides = np.concatenate([a, b]), np.concatenate([b, c])  # two hold the third
+    graph = coo_array((np.ones(len(sides[0])), sides), shape=(n_vertices, n_vertices))
+    return connected_components(graph, directed=False)[1]
+
+
+def _without_splinters(vertices, faces, plane, excess):
+    """Leave out parts and hollows that no loop speaks of, as where loops cross each other.
+
+    They lie between two planes, or are next to nothing. Takes and gives what `_march` does.
+    """
+    part = _part_of_vertices(len(vertices), faces)
+    if not part.any():
+        return vertices, faces, plane, excess
+    volume = np.abs(np.bincount(part[faces[:, 0]], weights=volumes(vertices, faces)))
+    on_loops = np.bincount(part, weights=plane >= 0) > 0
+    kept = (on_loops & (volume > SPLINTER)) | (volume == volume.max())
+    vertex_kept = kept[part]
+    number = np.cumsum(vertex_kept) - 1
+    return (
+        vertices[vertex_kept],
+        number[faces[kept[part[faces[:, 0]]]]],
+        plane[vertex_kept],
+        excess[vertex_kept],
+    )
+
+
+def _march(field, heights, plane):
+    """Marching cubes over the layers, closed by flat caps below the first and above the last.
+
+    Returns
+    -------
+    vertices : (n, 3) float, u, v and height
+    faces : (m, 3) int
+    plane : (n,) int: plane of a vertex on a loop, IN_CAP inside an end cap, -1 for all others
+    excess : (n,) float, how far the surface was moved outwards in the plane to keep walls apart
+    """
+    # Imported here: it takes as long as all the rest of the program's imports.
+    from skimage.measure import marching_cubes
+
+    field, thickening = field
+    small = np.abs(field) < NEAREST_TO_NODE
+    field[small] = np.where(field[small] < 0, -NEAREST_TO_NODE, NEAREST_TO_NODE)
+    np.minimum(field, 4 * MARGIN, out=field)
+    # Whatever reaches the border of the grid is cut off there, never left open.
+    for border in (field[:, 0], field[:, -1], field[:, :, 0], field[:, :, -1]):
+        np.maximum(border, 1, out=border)
+    outside = np.ones_like(field[:1])
+    # "lorensen" decides every face of a cell by its corners alone, so that cells always fit
+    # together; the default method of the library leaves holes in rare cases. Of two ways to join
+    # corners across a face it takes the one that joins the lower values; with the sign changed
+    # it joins the outside, so that a narrow slanting gap stays open. "descent" gives faces that
+    # look outwards in (u, v, height), the reverse of the array's order.
+    vertices, faces, _, _ = marching_cubes(
+        -np.concatenate([outside, field, outside]),
+        0.0,
+        method="lorensen",
+        gradient_direction="descent",
+    )
+    layer = vertices[:, 0].astype(np.float64) - 1
+    capped = (layer < 0) | (layer > len(heights) - 1)
+    layer = np.clip(layer, 0, len(heights) - 1)
+    whole = (layer == np.floor(layer)) & ~capped
+    plane_of_vertex = np.where(whole, plane[layer.astype(int)], -1)
+    plane_of_vertex[capped] = IN_CAP
+    vertices = np.stack(
+        [vertices[:, 2], vertices[:, 1], np.interp(layer, np.arange(len(heights)), heights)], axis=1
+    ).astype(np.float64)
+    at = np.stack([layer, vertices[:, 1], vertices[:, 0]])
+    excess = map_coordinates(thickening, at, order=1) if thickening.any() else np.zeros(len(layer))
+    return vertices, faces.astype(np.intp), plane_of_vertex, excess

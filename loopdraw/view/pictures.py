@@ -1,0 +1,225 @@
+"""Images as arrays: layers mixed into a picture, a soft shadow under it, sheets and animations.
+
+Layers are (height, width, 4) float32 with premultiplied alpha, 0 to 255. Pictures are
+(height, width, 3) uint8, or (height, width, 4) with straight alpha where the background is left
+out.
+"""
+
+import math
+
+import numpy as np
+import scipy.ndimage
+from PIL import Image
+
+from loopdraw.files import write_aside
+from loopdraw.loops.geometry import resample_loop
+from loopdraw.view.camera import pixel_rays
+
+# The shadow of what stands in each band of heights (shares of the shape's height) is drawn with
+# its own blur (share of the diagonal) and darkness: sharp and dark where the shape touches the
+# ground, wide and faint far above it.
+SHADOW_BANDS = ((0.0, 0.04, 0.012, 0.30), (0.0, 0.25, 0.03, 0.16), (0.25, 1.01, 0.07, 0.16))
+SHADOW_GRID = 192
+
+
+def shrink(image, factor):
+    """A (factor * h, factor * w, 4) uint8 image, averaged over squares, as a layer (h, w, 4)."""
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    total = np.zeros((height, width, 4), dtype=np.float32)
+    for row in range(factor):
+        for column in range(factor):
+            total += image[row::factor, column::factor][:height, :width]
+    return total / factor**2
+
+
+def mix(front, behind, opacity):
+    """One layer seen through another that is drawn with an opacity in [0, 1]."""
+    return opacity * front + (1 - opacity) * behind
+
+
+def over(layer, background):
+    """A layer over a background (r, g, b) in [0, 1]; None leaves it out: straight alpha."""
+    color, alpha = layer[..., :3], layer[..., 3:]
+    if background is None:
+        straight = color * (255.0 / np.maximum(alpha, 1e-3))
+        picture = np.concatenate([straight, alpha], axis=2)
+    else:
+        picture = color + (255.0 - alpha) * np.asarray(background, dtype=np.float32)
+    return picture.clip(0, 255).round().astype(np.uint8)
+
+
+def framed_points(scene, look):
+    """The points (n, 3) to frame for a picture: those of the scene and, if cast, of its shadow."""
+    points = scene.points()
+    if not look.ground_shadow or len(points) == 0:
+        return points
+    low, high = points.min(axis=0), points.max(axis=0)
+    blur = 0.05 * np.linalg.norm(high - low)
+    x0, _, z0 = low - blur
+    x1, _, z1 = high + blur
+    corners = [[x, low[1], z] for x in (x0, x1) for z in (z0, z1)]
+    return np.concatenate([points, corners])
+
+
+def shadow_layer(scene, look, camera, size):
+    """The soft shadow of a scene on the ground under it, lit from above, as a layer.
+
+    Parameters
+    ----------
+    scene : scene.Scene
+    look : scene.Look
+    camera : camera.Camera
+    size : (width, height) in pixels
+    """
+    layer = np.zeros((size[1], size[0], 4), dtype=np.float32)
+    low, high = scene.points().min(axis=0), scene.points().max(axis=0)
+    ground = low[1]
+    casters = _shadow_casters(scene, look)
+    if camera.position[1] <= ground or len(casters) == 0:
+        return layer
+    diagonal = float(np.linalg.norm(high - low)) or 1.0
+    center = (low + high)[[0, 2]] / 2
+    reach = (high - low)[[0, 2]].max() / 2 + 0.25 * diagonal
+    cell = 2 * reach / SHADOW_GRID
+    cells = ((casters[:, [0, 2]] - center + reach) / cell).astype(int)
+    share_of_height = (casters[:, 1] - ground) / max(high[1] - ground, 1e-9)
+
+    light = np.ones((SHADOW_GRID, SHADOW_GRID))
+    for bottom, top, blur, darkness in SHADOW_BANDS:
+        inside = cells[(share_of_height >= bottom) & (share_of_height < top)]
+        covered = np.zeros_like(light)
+        covered[inside[:, 0], inside[:, 1]] = 1.0
+        # Close the gaps between sampled points before blurring.
+        covered = scipy.ndimage.binary_closing(np.pad(covered, 4), iterations=3)[4:-4, 4:-4]
+        light *= 1 - darkness * scipy.ndimage.gaussian_filter(
+            covered.astype(float), blur * diagonal / cell
+        )
+
+    rays = pixel_rays(camera, size)
+    down = rays[..., 1] < -1e-6
+    distance = (ground - camera.position[1]) / np.where(down, rays[..., 1], -1.0)
+    where = [
+        (camera.position[axis] + distance * rays[..., axis] - center[i] + reach) / cell - 0.5
+        for i, axis in enumerate((0, 2))
+    ]
+    seen = scipy.ndimage.map_coordinates(1 - light, where, order=1, mode="constant")
+    layer[..., 3] = np.where(down, seen, 0.0) * 255.0
+    return layer
+
+
+def _shadow_casters(scene, look):
+    """Points spread densely over what a scene shows, (n, 3) float."""
+    if scene.mesh is not None and look.mesh_opacity > 0:
+        return _surface_samples(np.asarray(scene.mesh[0]), np.asarray(scene.mesh[1]), 60_000)
+    loops = [points for role in scene.loops_by_role().values() for points, _ in role]
+    return np.concatenate([np.zeros((0, 3)), *(resample_loop(points, 400) for points in loops)])
+
+
+def _surface_samples(vertices, faces, n_points):
+    """Points spread evenly over a triangle mesh, (n_points, 3) float, always the same ones."""
+    corners = vertices[faces]
+    areas = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    if areas.sum() == 0:
+        return vertices[faces.reshape(-1)]
+    random = np.random.default_rng(0)
+    triangles = corners[random.choice(len(faces), n_points, p=areas / areas.sum())]
+    u, v = random.random((2, n_points, 1))
+    folded = u + v > 1
+    u, v = np.where(folded, 1 - u, u), np.where(folded, 1 - v, v)
+    return (1 - u - v) * triangles[:, 0] + u * triangles[:, 1] + v * triangles[:, 2]
+
+
+def save_png(path, picture):
+    """Write a picture as a PNG file."""
+    with write_aside(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", optimize=True)
+
+
+def save_gif(path, pictures, seconds_per_picture, last_seconds=None):
+    """Write pictures of one size as an animation that repeats for ever.
+
+    Parameters
+    ----------
+    path : path of the GIF file
+    pictures : list of (height, width, 3 or 4) uint8
+    seconds_per_picture : float
+    last_seconds : float or None, how long the last picture stays; None: as the others
+    """
+    images = [_on_white(picture) for picture in pictures]
+    # One palette for all, from pictures across the animation, so that colours do not flicker.
+    chosen = images[:: max(1, len(images) // 8)] + images[-1:]
+    montage = Image.fromarray(np.concatenate([np.asarray(image) for image in chosen]))
+    palette = montage.quantize(255, method=Image.Quantize.MAXCOVERAGE)
+    # The background, by far the most common colour, must come out exactly.
+    palette.putpalette(palette.getpalette()[: 3 * 255] + list(images[0].getpixel((0, 0))))
+    indexed = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    milliseconds = [round(1000 * seconds_per_picture)] * len(images)
+    if last_seconds is not None:
+        milliseconds[-1] = round(1000 * last_seconds)
+    with write_aside(path) as temporary:
+        indexed[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=indexed[1:],
+            duration=milliseconds,
+            loop=0,
+            disposal=1,
+        )
+
+
+def contact_sheet(pictures, columns=None, width=2000, gap=0.04):
+    """Many pictures in one, row by row, cropped alike to what any of them shows.
+
+    Parameters
+    ----------
+    pictures : list of (height, width, 3 or 4) uint8, all of one size and kind
+    columns : int or None; None makes the sheet a little wider than high
+    width : int, most pixels from left to right
+    gap : float, free space between pictures, share of a cell's width
+
+    Returns
+    -------
+    (h, w, 3 or 4) uint8
+    """
+    stack = np.stack(pictures)
+    shown = (stack != stack[:, :1, :1]).any(axis=(0, 3))
+    rows, cols = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    if len(rows):
+        stack = stack[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    n_pictures, cell_height, cell_width = stack.shape[:3]
+    if columns is None:
+        # Near the ideal shape, prefer a full last row.
+        ideal = math.ceil(math.sqrt(1.5 * n_pictures * cell_height / cell_width))
+        near = range(max(1, ideal - 1), ideal + 2)
+        columns = min(near, key=lambda count: (-n_pictures % count, abs(count - ideal)))
+    columns = min(columns, n_pictures)
+    n_rows = -(-n_pictures // columns)
+    space = round(gap * cell_width)
+    sheet = np.empty(
+        (
+            n_rows * (cell_height + space) + space,
+            columns * (cell_width + space) + space,
+            stack.shape[3],
+        ),
+        dtype=np.uint8,
+    )
+    sheet[:] = pictures[0][0, 0]
+    for index, picture in enumerate(stack):
+        top = space + index // columns * (cell_height + space)
+        left = space + index % columns * (cell_width + space)
+        sheet[top : top + cell_height, left : left + cell_width] = picture
+    if sheet.shape[1] > width:
+        height = round(sheet.shape[0] * width / sheet.shape[1])
+        sheet = np.asarray(Image.fromarray(sheet).resize((width, height), Image.Resampling.LANCZOS))
+    return sheet
+
+
+def _on_white(picture):
+    image = Image.fromarray(picture)
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")

@@ -1,0 +1,135 @@
+"""Batches, padding and normalisation of `LoopSeqDataset`."""
+
+import numpy as np
+import pytest
+import torch
+from small_dataset import small_options, write_dataset, write_split
+
+from loopdraw.data import dataset
+from loopdraw.data.dataset import load_datasets
+from loopdraw.files import UserError
+from loopdraw.loops.representations import REPRESENTATIONS
+from loopdraw.options import parse_options
+
+
+def load(dataroot, *more, **settings):
+    return load_datasets(parse_options(small_options(dataroot, "unused", *more, **settings)))
+
+
+@pytest.mark.parametrize("eos", [False, True])
+def test_batches_as_the_networks_take_them(tmp_path, eos):
+    train, test = load(write_dataset(tmp_path / "d", eos=eos), "--use_eos_token", str(eos))
+    assert train.n_timesteps == test.n_timesteps == 10 + eos
+    batch = train.batch([1, 0])
+    T, F = train.n_timesteps, 65
+    assert batch.inputs.shape == (T + 1, 2, F) and batch.targets.shape == (T, 2, F)
+    assert batch.padding.shape == (T + 1, 2)
+    start = train.info.unnormalise(batch.inputs[0].numpy())
+    np.testing.assert_allclose(start, 0, atol=1e-6)
+    assert not batch.padding[0].any()
+    assert torch.equal(batch.inputs[1:], batch.targets)
+    # Item 1 lacks the loops of the last plane: two timesteps of padding.
+    assert batch.padding[:, 0].sum() == 2 and batch.padding[:, 1].sum() == 0
+    assert (batch.targets[-2:, 0] == 0).all()
+    if eos:
+        end = batch.targets[T - 3, 0]
+        assert end[-1] == 1
+        np.testing.assert_allclose(
+            end[:-1], -train.dataset_mean[:-1] / train.dataset_std[:-1], rtol=1e-5
+        )
+
+
+def test_per_value_statistics(tmp_path):
+    train, test = load(write_dataset(tmp_path / "d"))
+    present = np.any(train.sequences != 0, axis=2)
+    timesteps = train.sequences[present].astype(float)
+    np.testing.assert_allclose(train.dataset_mean[:-1], timesteps.mean(axis=0)[:-1], rtol=1e-6)
+    np.testing.assert_allclose(train.dataset_std[:-1], timesteps.std(axis=0)[:-1], rtol=1e-6)
+    assert train.dataset_mean[-1] == 0 and train.dataset_std[-1] == 1
+    # The test set is normalised with the train set's statistics.
+    np.testing.assert_array_equal(test.dataset_mean, train.dataset_mean)
+    batch = test.batch([0])
+    again = test.info.unnormalise(batch.targets[:, 0].numpy())
+    np.testing.assert_allclose(again[present[0]], test.sequences[0][present[0]], atol=1e-6)
+
+
+def test_whole_array_and_none(tmp_path):
+    dataroot = write_dataset(tmp_path / "d")
+    train, _ = load(dataroot, "--data_norm_by", "whole_array")
+    np.testing.assert_allclose(train.dataset_mean[:-1], train.sequences.mean(), rtol=1e-5)
+    np.testing.assert_allclose(train.dataset_std[:-1], train.sequences.std(), rtol=1e-5)
+    assert train.dataset_mean[-1] == 0 and train.dataset_std[-1] == 1
+    train, _ = load(dataroot, "--data_norm_by", "none")
+    assert not train.dataset_mean.any() and (train.dataset_std == 1).all()
+
+
+def test_a_feature_that_never_varies_switches_normalisation_off(tmp_path):
+    root = tmp_path / "d"
+    write_split(root / "train", 4)
+    cache = root / "train/preprocessed_cache.npz"
+    with np.load(cache) as arrays:
+        arrays = dict(arrays)
+    present = np.any(arrays["meshes_reprs"] != 0, axis=2)
+    arrays["meshes_reprs"][present, 3] = 0.25
+    np.savez(cache, **arrays)
+    train, test = load(str(root))
+    assert test is None
+    assert not train.dataset_mean.any() and (train.dataset_std == 1).all()
+
+
+def test_an_epoch_visits_every_item_once(tmp_path):
+    train, _ = load(write_dataset(tmp_path / "d"))
+    batches = train.shuffled(4, torch.Generator().manual_seed(0))
+    assert [len(indices) for indices in batches] == [4, 4, 2]
+    assert sorted(torch.cat(batches).tolist()) == list(range(10))
+
+
+def test_mistakes(tmp_path):
+    root = tmp_path / "d"
+    dataroot = write_dataset(root)
+    with pytest.raises(UserError, match="fixed-res-polyline"):
+        load(dataroot, repr_type="ellipse-multiple")
+    with pytest.raises(UserError, match="no such"):
+        load(tmp_path / "nowhere")
+    cache = root / "test/preprocessed_cache.npz"
+    with np.load(cache) as arrays:
+        arrays = dict(arrays)
+    arrays["planes"] = arrays["planes"] + 0.01
+    np.savez(cache, **arrays)
+    with pytest.raises(UserError, match="other planes"):
+        load(dataroot)
+
+
+def test_options_reach_the_slicing(tmp_path, monkeypatch):
+    given = {}
+    build = dataset.build.build_or_load_cache
+
+    def noting(folder, representation_name, **settings):
+        given.update(settings)
+        return build(folder, representation_name, report=settings["report"])
+
+    monkeypatch.setattr(dataset.build, "build_or_load_cache", noting)
+    dataroot = write_dataset(tmp_path / "d")
+    load(dataroot, "--mesh_timeout", "7", "--dask_scheduler", "tcp://a:1", "--num_workers", "3")
+    assert (given["mesh_timeout"], given["dask_scheduler"], given["num_workers"]) == (
+        7.0,
+        "tcp://a:1",
+        3,
+    )
+
+
+def test_statistics_of_more_shapes_than_are_taken_at_once():
+    generator = np.random.default_rng(0)
+    sequences = generator.standard_normal((1100, 3, 6)).astype(np.float32) + 5
+    sequences[::2, 2] = 0
+    representation = REPRESENTATIONS["ellipse-multiple"]
+    mean, std = dataset._statistics(sequences, representation, "per_value")
+    present = sequences[sequences.any(axis=2)][:, :5].astype(np.float64)
+    np.testing.assert_allclose(mean, [*present.mean(axis=0), 0], rtol=1e-12)
+    np.testing.assert_allclose(std, [*present.std(axis=0), 1], rtol=1e-12)
+    mean, std = dataset._statistics(sequences, representation, "whole_array")
+    assert mean[0] == pytest.approx(sequences.astype(float).mean(), rel=1e-12)
+    assert std[0] == pytest.approx(sequences.astype(float).std(), rel=1e-12)
+    sequences[..., 1] = 0.1  # never varies
+    mean, std = dataset._statistics(sequences, representation, "per_value")
+    assert (mean == 0).all() and (std == 1).all()
