@@ -145,7 +145,7 @@ def _encode(model, path, vertices, faces, sequence, plane_index):
         repairs=np.zeros((1, 3), dtype=np.int32),
     )
     dataset = LoopSeqDataset(loops, info, path)
-    if model.options.architecture.startswith("pointnet"):
+    if model.needs_point_clouds:
         import trimesh
 
         mesh = trimesh.Trimesh(vertices, faces, process=False)

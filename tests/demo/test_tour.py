@@ -16,7 +16,7 @@ from loopdraw.editing.editor import LoopEditor
 from loopdraw.evaluation.evaluate import format_table
 from loopdraw.loops.representations import sequence_to_loops
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 from loopdraw.surface.reconstruction import reconstruct_mesh
 
 FOLDER = ROOT / "checkpoints/demo-vases"
@@ -32,8 +32,10 @@ def options():
 
 @pytest.fixture(scope="module")
 def model(options):
-    info = DatasetInfo.load(options.save_dir, options)
-    model = LoopSeqEncoderDecoderModel(options, info, "cpu")
+    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
+    model = LoopSeqEncoderDecoderModel(
+        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     model.load(options.save_dir, -1)
     return model
 

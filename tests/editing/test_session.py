@@ -352,12 +352,14 @@ def test_the_latent_is_that_of_the_loops(session, tmp_path):
 
 def test_too_many_loops_are_counted(tmp_path):
     from loopdraw.data.dataset import load_datasets
-    from loopdraw.options import parse_options
+    from loopdraw.options import options_for, parse_options
 
     root = write_dataset(tmp_path / "data", n_train=4, n_test=0, eos=True)
     options = parse_options(small_options(root, tmp_path / "save", "--use_eos_token", "True"))
-    info = load_datasets(options, report=lambda line: None)[0].info
-    model = LoopSeqEncoderDecoderModel(options, info, "cpu")
+    info = load_datasets(report=lambda line: None, **options_for(load_datasets, options))[0].info
+    model = LoopSeqEncoderDecoderModel(
+        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     tubes = [
         trimesh.creation.annulus(0.05, 0.1, 0.98).apply_translation([0.25 * i, 0, 0])
         for i in range(3)
