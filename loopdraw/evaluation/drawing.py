@@ -5,7 +5,8 @@ import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.path import Path as Outline
 
-from loopdraw.loops.geometry import lift, nesting_depths, signed_area
+from loopdraw.loops.geometry import lift, signed_area
+from loopdraw.loops.nesting import nesting_depths
 
 # Where the viewer stands: around the vertical axis (y), and above the ground.
 AZIMUTH, ELEVATION = np.radians(30.0), np.radians(24.0)

@@ -1,6 +1,5 @@
 """A mesh of the user's as a latent of a model, and how well the model knows such shapes."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from loopdraw.data.cache import CachedLoops
 from loopdraw.data.dataset import LoopSeqDataset
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import scan_axis
-from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.mesh_files import fit_to_unit, read_mesh
 from loopdraw.loops.representations import eos_timestep, loops_to_sequence, sequence_to_loops
 from loopdraw.loops.slicing import slice_mesh
 
@@ -23,48 +22,6 @@ class EncodedMesh(NamedTuple):
 
     latent: np.ndarray  # (L,)
     report: str  # how well the model reproduces it, in one line
-
-
-def read_mesh(path):
-    """Read a mesh of any format that trimesh knows.
-
-    Returns
-    -------
-    vertices : (n, 3) float
-    faces : (m, 3) int
-
-    Raises
-    ------
-    UserError
-        When the file is missing, damaged, of an unknown format, or has no faces.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".obj":
-        return load_mesh(path)
-    import trimesh
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a mesh there")
-    try:
-        mesh = trimesh.load_mesh(path, process=False)
-        if isinstance(mesh, trimesh.Scene):
-            mesh = mesh.to_mesh()
-    except Exception as error:  # its readers raise whatever comes to hand
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a mesh ({reason}); try .obj or .stl") from None
-    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-        raise UserError(f"{path}: has no faces; expected a triangle mesh")
-    return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-
-
-def fit_to_unit(vertices, faces):
-    """The vertices (n, 3) moved and scaled: centred at the origin, the longest side 1.
-
-    Vertices that no face uses play no part.
-    """
-    used = vertices[np.unique(faces)]
-    low, high = used.min(axis=0), used.max(axis=0)
-    return (vertices - (low + high) / 2) / ((high - low).max() or 1.0)
 
 
 def encode_mesh(model, path, fit=False):

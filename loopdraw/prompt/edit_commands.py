@@ -1,7 +1,7 @@
 """The REPL's commands for editing by hand and for meshes of one's own."""
 
 from loopdraw.editing.edit_files import load_edits
-from loopdraw.loops.representations import load_slices
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.prompt.actions import WordParser
 from loopdraw.prompt.terminal import matching_files
 

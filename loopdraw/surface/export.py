@@ -22,6 +22,7 @@ import numpy as np
 
 from loopdraw.files import UserError, write_text
 from loopdraw.loops.geometry import plane_heights
+from loopdraw.loops.mesh_files import save_mesh
 
 MM_PER_UNIT = 100.0
 MARGIN, LABEL = 5.0, 3.5  # mm: around each slice; height of the letters
@@ -67,8 +68,6 @@ def _beside(stem, ending):
 
 def _save_mesh(kind):
     def save(stem, planes, loops_by_plane, mesh):
-        from loopdraw.loops.mesh_writing import save_mesh
-
         path = _beside(stem, f".{kind}")
         save_mesh(path, *mesh)
         return [path]
