@@ -21,8 +21,8 @@ from loopdraw.loops.representations import eos_timestep, loops_to_sequence
 from loopdraw.loops.slices_files import load_slices
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import reconstruct_mesh
+from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import edit_animation
 from loopdraw.view.edit_animation import make_scenes
 

@@ -18,7 +18,7 @@ from loopdraw.loops.nesting import collect_loops
 from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.surface.correspondence import group_loops
-from loopdraw.surface.distances import THINNEST, loop_field, signed_distances
+from loopdraw.surface.fields import THINNEST, loop_field, signed_distances
 from loopdraw.surface.poisson import poisson_mesh
 from loopdraw.surface.reconstruction import PREVIEW_RESOLUTION, reconstruct_mesh
 
