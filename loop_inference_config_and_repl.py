@@ -29,7 +29,7 @@ import numpy as np
 
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import UserError, write_aside
-from loopdraw.loops.representations import load_slices
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,

@@ -156,8 +156,8 @@ def read_scene(path):
     -------
     scene.Scene
     """
-    from loopdraw.loops.representations import load_slices
-    from loopdraw.loops.slicing import load_mesh
+    from loopdraw.loops.mesh_files import load_mesh
+    from loopdraw.loops.slices_files import load_slices
     from loopdraw.view.scene import Scene
 
     path = Path(path)

@@ -38,7 +38,7 @@ def main():
     from loopdraw.editing.session import EditSession
     from loopdraw.model.vae import LoopSeqEncoderDecoderModel
     from loopdraw.options import options_for, parse_options
-    from loopdraw.surface.latest import LatestSurface
+    from loopdraw.surface.workers import LatestSurface
     from loopdraw.view import viewer
 
     options = parse_options(["--optfile", arguments.optfile])

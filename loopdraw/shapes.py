@@ -112,9 +112,9 @@ class Shape:
 
             save_slices(path, self.planes, self.loops)
         elif path.suffix in (".svg", ".json"):
-            from loopdraw.surface.export import save_drawing, save_loops
+            from loopdraw.surface.export import save_loops, save_sheet
 
-            save = {".svg": save_drawing, ".json": save_loops}[path.suffix]
+            save = {".svg": save_sheet, ".json": save_loops}[path.suffix]
             save(path, self.planes, self.loops)
         elif path.suffix == ".txt":
             if self.z is None:

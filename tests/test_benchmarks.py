@@ -15,7 +15,8 @@ from small_dataset import small_options, write_dataset
 from loopdraw.data.cache import load_cache
 from loopdraw.data.dataset import load_datasets
 from loopdraw.loops.geometry import signed_area
-from loopdraw.loops.slicing import load_mesh, slice_mesh
+from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.training import Trainer
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options

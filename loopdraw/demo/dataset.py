@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from loopdraw.files import UserError, run_script
+from loopdraw.loops.geometry import signed_area
 
 FAMILIES = ("vases", "sofas")
 N_PLANES = 32
@@ -200,15 +201,10 @@ def slices_are_clear(solid, scan_axis):
     if min(counts) == 0 or max(counts) > MAX_LOOPS_IN_A_PLANE or sum(counts) > MAX_LOOPS:
         return False
     return all(
-        abs(_enclosed_area(loop)) > SMALLEST_LOOP
+        abs(signed_area(loop)) > SMALLEST_LOOP
         for section in slices
         for loop in section.to_polygons()
     )
-
-
-def _enclosed_area(loop):
-    following = np.roll(loop, -1, axis=0)
-    return 0.5 * np.sum(loop[:, 0] * following[:, 1] - loop[:, 1] * following[:, 0])
 
 
 def is_one_solid(vertices, faces):

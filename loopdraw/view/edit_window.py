@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from loopdraw.files import UserError
-from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
+from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import viewer
 from loopdraw.view.camera import Camera, fit_camera
 from loopdraw.view.pictures import save_gif, save_png

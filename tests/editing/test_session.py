@@ -14,13 +14,15 @@ from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.edits import make_edit
 from loopdraw.editing.session import EditSession
-from loopdraw.evaluation.own_mesh import encode_mesh, fit_to_unit, read_mesh
+from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
-from loopdraw.loops.representations import eos_timestep, load_slices, loops_to_sequence
+from loopdraw.loops.mesh_files import fit_to_unit, read_mesh
+from loopdraw.loops.representations import eos_timestep, loops_to_sequence
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import reconstruct_mesh
+from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import edit_animation
 from loopdraw.view.edit_animation import make_scenes
 

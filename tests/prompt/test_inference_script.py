@@ -21,7 +21,8 @@ from small_dataset import small_options, write_dataset
 import loop_models_inference
 from loopdraw.data.dataset import load_datasets
 from loopdraw.files import UserError
-from loopdraw.loops.representations import load_slices, sequence_planes
+from loopdraw.loops.representations import sequence_planes
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
 from loopdraw.surface.outputs import SUFFIXES, free_stem

@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 import polyscope_screenies
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import make_planes
-from loopdraw.loops.representations import save_slices
+from loopdraw.loops.slices_files import save_slices
 
 SIZE = (160, 160)
 
