@@ -10,6 +10,8 @@ matplotlib.use("Agg")  # before pyplot is imported: there may be no display
 import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import PathCollection
+from matplotlib.path import Path as Outline
 
 from loopdraw.evaluation.plots import (
     INK,
@@ -26,7 +28,13 @@ from loopdraw.evaluation.plots import (
     plot_validity,
 )
 from loopdraw.files import write_aside
+from loopdraw.loops.geometry import lift, signed_area
+from loopdraw.loops.nesting import nesting_depths
 
+# Where the viewer stands: around the vertical axis (y), and above the ground.
+AZIMUTH, ELEVATION = np.radians(30.0), np.radians(24.0)
+# Share of white in the colour of the plane farthest from the viewer, and of the nearest.
+WHITE = (0.12, 0.72)
 LEFT, RIGHT = 0.065, 0.975  # margins, shares of the width
 
 STYLE = {
