@@ -77,8 +77,8 @@ def main(argv=None):
     from loopdraw.editing.editor import LoopEditor
     from loopdraw.model.vae import LoopSeqEncoderDecoderModel, pick_device
     from loopdraw.options import parse_options, require
-    from loopdraw.view.camera import fit_camera
     from loopdraw.view.pictures import save_gif
+    from loopdraw.view.scene import fit_camera
     from loopdraw.view.viewer import render_image
 
     options = parse_options(["--optfile", arguments.optfile])

@@ -16,8 +16,8 @@ from loopdraw.files import UserError
 from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
 from loopdraw.view import viewer
-from loopdraw.view.camera import Camera, fit_camera
 from loopdraw.view.pictures import save_gif, save_png
+from loopdraw.view.scene import Camera, fit_camera
 
 WINDOW_SIZE = (1100, 880)  # drawn without a graphics card, pixels are what costs
 PANEL_WIDTH = 350

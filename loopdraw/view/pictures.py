@@ -13,7 +13,6 @@ from PIL import Image
 
 from loopdraw.files import write_aside
 from loopdraw.loops.geometry import resample_loop
-from loopdraw.view.camera import pixel_rays
 
 # The shadow of what stands in each band of heights (shares of the shape's height) is drawn with
 # its own blur (share of the diagonal) and darkness: sharp and dark where the shape touches the
@@ -68,7 +67,7 @@ def shadow_layer(scene, look, camera, size):
     ----------
     scene : scene.Scene
     look : scene.Look
-    camera : camera.Camera
+    camera : scene.Camera
     size : (width, height) in pixels
     """
     layer = np.zeros((size[1], size[0], 4), dtype=np.float32)
@@ -105,6 +104,25 @@ def shadow_layer(scene, look, camera, size):
     seen = scipy.ndimage.map_coordinates(1 - light, where, order=1, mode="constant")
     layer[..., 3] = np.where(down, seen, 0.0) * 255.0
     return layer
+
+
+def pixel_rays(camera, size):
+    """Directions in which the pixels of a picture look, top row first.
+
+    Returns
+    -------
+    (height, width, 3) float, not normalised: one unit along the viewing direction each
+    """
+    width, height = size
+    forward = camera.target - camera.position
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, camera.up)
+    right /= np.linalg.norm(right)
+    up = np.cross(right, forward)
+    half = np.tan(np.radians(camera.fov) / 2)
+    x = ((np.arange(width) + 0.5) / width * 2 - 1) * half * width / height
+    y = (1 - (np.arange(height) + 0.5) / height * 2) * half
+    return forward + x[None, :, None] * right + y[:, None, None] * up
 
 
 def _shadow_casters(scene, look):

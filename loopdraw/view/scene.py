@@ -1,11 +1,11 @@
-"""What a picture shows: shapes, loops by colour, the look, and the surfaces that stand for them.
+"""What a picture shows and from where: the shape, its loops by colour, the look, the camera.
 
-Nothing here draws; `viewer` does. Colours follow the LoopDraw paper's figures: loops golden,
-an edited loop red, what was regenerated after it pink, what the untouched shape had there faint
-grey, the mesh blue. Loops are numbered in the order of the sequence: plane after plane, and within
-a plane as listed, from 0.
+Nothing here draws; `viewer` does. Colours follow the figures of the LoopDraw paper: loops are
+golden, edited loops red, regenerated loops pink, loops of the untouched shape faint grey, the mesh
+blue. Loops are numbered from 0 in the order of the sequence: plane after plane, and within a plane
+as listed.
 
-Colours are RGB in [0, 1]; lengths are shares of the diagonal of the drawn shape's bounding box.
+Colours are RGB in [0, 1]. Lengths are shares of the diagonal of the shape's bounding box.
 """
 
 import functools
@@ -132,6 +132,11 @@ class Scene:
             untouched = (untouched[0] * flip, untouched[1])
         return replace(self, mesh=mesh, planes=planes, untouched=untouched)
 
+    def center(self):
+        """The middle of the bounding box, (3,) float."""
+        points = self.points()
+        return (points.min(axis=0) + points.max(axis=0)) / 2
+
     @functools.cached_property
     def _shape_points(self):
         lifted = _lifted(self.planes, self.loops_by_plane)
@@ -154,6 +159,79 @@ def _lifted(planes, loops_by_plane):
             drawable = len(distinct) > 1 and np.isfinite(distinct).all()
             lifted.append((lift(distinct, planes[index]), planes[index, 0]) if drawable else None)
     return lifted
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A perspective camera: where it stands, what it looks at, which way is up.
+
+    `position`, `target` and `up` are (3,) float; `fov` is the vertical field of view in degrees.
+    """
+
+    position: np.ndarray
+    target: np.ndarray
+    up: np.ndarray
+    fov: float
+
+    def orbited(self, pivot, degrees):
+        """This camera carried around the vertical (y) axis through `pivot` (3,)."""
+        angle = np.radians(degrees)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
+        return replace(
+            self,
+            position=pivot + turn @ (self.position - pivot),
+            target=pivot + turn @ (self.target - pivot),
+            up=turn @ self.up,
+        )
+
+
+def fit_camera(points, size, azimuth=32.0, elevation=20.0, fov=24.0, margin=0.05):
+    """The nearest camera that has every point in the picture, seen from a given direction.
+
+    In camera axes (right, up, towards the viewer) a point p is inside the picture when
+    |p_x - c_x| <= t_x (c_z - p_z), t_x the tangent of half the field of view; so is p_y. Each
+    bound is linear in the camera position c, and its extreme over all points gives c directly.
+
+    Parameters
+    ----------
+    points : (n, 3) float
+    size : (width, height) of the picture in pixels
+    azimuth, elevation : degrees around the y axis from +z towards +x, and above the horizon
+    fov : vertical field of view in degrees; small ones distort less
+    margin : share of the picture left free on every side
+
+    Returns
+    -------
+    Camera
+
+    Raises
+    ------
+    ValueError
+        When there are no points.
+    """
+    points = np.asarray(points, dtype=float)
+    if len(points) == 0:
+        raise ValueError("nothing to look at: the scene has neither a mesh nor loops")
+    around, above = np.radians([azimuth, elevation])
+    back = np.array([np.sin(around) * np.cos(above), np.sin(above), np.cos(around) * np.cos(above)])
+    right = np.array([np.cos(around), 0.0, -np.sin(around)])
+    up = np.cross(back, right)
+    axes = np.stack([right, up, back])
+    x, y, z = axes @ points.T
+
+    tangent_y = np.tan(np.radians(fov) / 2) * (1 - 2 * margin)
+    tangent_x = tangent_y * size[0] / size[1]
+    reach_x = (x + tangent_x * z).max(), (-x + tangent_x * z).max()
+    reach_y = (y + tangent_y * z).max(), (-y + tangent_y * z).max()
+    extent = np.ptp(points, axis=0).max() or 1.0
+    distance = max(sum(reach_x) / (2 * tangent_x), sum(reach_y) / (2 * tangent_y))
+    # A flat or single-point scene seen edge-on would put the camera on it.
+    distance = max(distance, z.max() + 0.05 * extent)
+    center = np.array([reach_x[0] - reach_x[1], reach_y[0] - reach_y[1]]) / 2
+    position = np.array([*center, distance]) @ axes
+    target = np.array([*center, (z.min() + z.max()) / 2]) @ axes
+    return Camera(position, target, up, fov)
 
 
 def tube_mesh(loops, radius, sides=8):

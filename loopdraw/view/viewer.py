@@ -14,9 +14,8 @@ import threading
 import numpy as np
 
 from loopdraw.files import UserError
-from loopdraw.view.camera import Camera, fit_camera
 from loopdraw.view.pictures import framed_points, mix, over, save_png, shadow_layer, shrink
-from loopdraw.view.scene import Look, split_creases, tube_mesh
+from loopdraw.view.scene import Camera, Look, fit_camera, split_creases, tube_mesh
 
 EGL_PACKAGES = "libegl1 libgl1 libgl1-mesa-dri"
 WINDOW, HEADLESS = "openGL3_glfw", "openGL3_egl"
@@ -204,7 +203,7 @@ def render_image(scene, camera=None, size=PICTURE_SIZE, look=None, transparent=F
     Parameters
     ----------
     scene : scene.Scene
-    camera : camera.Camera or None
+    camera : scene.Camera or None
         None frames the whole scene in a three-quarter view.
     size : (width, height) in pixels
     look : scene.Look or None

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import polyscope_screenies
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import make_planes
 from loopdraw.loops.representations import save_slices
+from loopdraw.view.gallery import Settings, load_scene
 
 SIZE = (160, 160)
 
@@ -62,6 +64,10 @@ def take(*paths):
     """The pictures of some meshes as arrays, by file name."""
     written = list(polyscope_screenies.take_pictures(paths))
     return {path.name: np.asarray(Image.open(path)) for path in written if path.suffix == ".png"}
+
+
+def read_scene(path):
+    return load_scene(path, polyscope_screenies.read_settings())
 
 
 def picture_of(path):
@@ -167,7 +173,7 @@ def test_highlighted_and_special_loops_and_hiding_the_others(tmp_path, look):
 def test_loops_above_an_edit(tmp_path, look, above, golden, pink):
     path = write_cylinder(tmp_path)
     look(HIGHLIGHTED_LOOPS=[3], LOOPS_ABOVE_EDIT=above)
-    roles = polyscope_screenies.read_scene(path).loops_by_role()
+    roles = read_scene(path).loops_by_role()
     assert len(roles["edited"]) == 1
     assert (len(roles["loop"]), len(roles["regenerated"])) == (golden, pink)
     heights = [points[0, 1] for points, _ in roles["regenerated"]]
@@ -182,7 +188,7 @@ def test_without_an_edit_nothing_lies_above_it(tmp_path, look):
     path = write_cylinder(tmp_path)
     for above in ("color", "flip", "hide"):
         look(LOOPS_ABOVE_EDIT=above)
-        assert len(polyscope_screenies.read_scene(path).loops_by_role()["loop"]) == 6
+        assert len(read_scene(path).loops_by_role()["loop"]) == 6
 
 
 def test_what_the_untouched_shape_had_is_grey(tmp_path, look):
@@ -277,6 +283,16 @@ def test_wrong_values_are_named(tmp_path, look):
     bare = write_cylinder(tmp_path, "bare", with_loops=False)
     with pytest.raises(UserError, match="bare.obj: nothing to draw"):
         take(bare)
+
+
+def test_the_settings_of_the_package_are_those_of_the_script(monkeypatch):
+    monkeypatch.undo()  # the small pictures, too
+    ours = polyscope_screenies.read_settings()
+    for field in fields(Settings):
+        value, default = getattr(ours, field.name), getattr(Settings(), field.name)
+        assert value == (list(default) if isinstance(value, list) else default), field.name
+    variables = {name.lower() for name in vars(polyscope_screenies) if name.isupper()}
+    assert variables == {field.name for field in fields(Settings)}
 
 
 def test_a_bad_file_is_found_before_anything_is_drawn(tmp_path):

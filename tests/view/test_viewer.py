@@ -12,9 +12,9 @@ from conftest import ROOT
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import make_planes
 from loopdraw.view import viewer
-from loopdraw.view.camera import fit_camera, orbit_points, pixel_rays
-from loopdraw.view.pictures import contact_sheet, framed_points, mix, over, shrink
-from loopdraw.view.scene import Look, Scene, split_creases, tube_mesh
+from loopdraw.view.gallery import orbit_points
+from loopdraw.view.pictures import contact_sheet, framed_points, mix, over, pixel_rays, shrink
+from loopdraw.view.scene import Look, Scene, fit_camera, split_creases, tube_mesh
 
 SIZE = (160, 160)
 
