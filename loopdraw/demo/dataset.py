@@ -1,6 +1,6 @@
 """Make a demo dataset of vases or sofas: folders of meshes with their planes.
 
-    python loopdraw/demo/dataset.py vases datasets/demo-vases --n_train 1000 --n_test 200 --seed 0
+    python -m loopdraw.demo.dataset vases datasets/demo-vases --n_train 1000 --n_test 200 --seed 0
 
 writes `train/` and `test/`, each with a `planespec.txt` and its meshes. Each mesh is one closed,
 oriented solid, centred, its longest side 1 and along the scan axis: every plane meets every mesh,
@@ -193,6 +193,8 @@ def centred(solid):
 
 def slices_are_clear(solid, scan_axis):
     """Whether each plane meets the solid, in loops neither tiny nor too many."""
+    from loopdraw.loops.geometry import signed_area
+
     # Manifold slices across z.
     upright = solid.rotate({"x": (0, -90, 0), "y": (90, 0, 0)}[scan_axis])
     slices = [upright.slice(h) for h in np.linspace(FIRST_PLANE, LAST_PLANE, N_PLANES)]
@@ -200,37 +202,23 @@ def slices_are_clear(solid, scan_axis):
     if min(counts) == 0 or max(counts) > MAX_LOOPS_IN_A_PLANE or sum(counts) > MAX_LOOPS:
         return False
     return all(
-        abs(_enclosed_area(loop)) > SMALLEST_LOOP
+        abs(signed_area(loop)) > SMALLEST_LOOP
         for section in slices
         for loop in section.to_polygons()
     )
 
 
-def _enclosed_area(loop):
-    following = np.roll(loop, -1, axis=0)
-    return 0.5 * np.sum(loop[:, 0] * following[:, 1] - loop[:, 1] * following[:, 0])
-
-
 def is_one_solid(vertices, faces):
-    """Whether a mesh is closed, oriented outwards, connected, without doubled vertices or slivers.
+    """Whether a mesh is one closed solid, oriented outwards, without doubled vertices or slivers.
 
-    Looked at after rounding, as a reader of the file sees it.
+    Give it the rounded vertices, as a reader of the file sees them.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    import trimesh
 
-    n = len(vertices)
-    if len(np.unique(vertices, axis=0)) < n:
+    if len(np.unique(vertices, axis=0)) < len(vertices):
         return False
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    there, back = edges @ [n, 1], edges @ [1, n]
-    closed = len(np.unique(there)) == len(there) and np.array_equal(np.sort(there), np.sort(back))
-    neighbours = coo_array((np.ones(len(edges)), edges.T), shape=(n, n))
-    one_piece = connected_components(neighbours, directed=False)[0] == 1
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    areas = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    volume = (a * np.cross(b, c)).sum() / 6
-    return closed and one_piece and volume > 0 and areas.min() > SMALLEST_FACE
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    return mesh.is_volume and mesh.body_count == 1 and mesh.area_faces.min() > SMALLEST_FACE
 
 
 def main(argv=None):

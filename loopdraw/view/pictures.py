@@ -19,6 +19,7 @@ from loopdraw.loops.geometry import resample_loop
 # ground, wide and faint far above it.
 SHADOW_BANDS = ((0.0, 0.04, 0.012, 0.30), (0.0, 0.25, 0.03, 0.16), (0.25, 1.01, 0.07, 0.16))
 SHADOW_GRID = 192
+N_SHADOW_POINTS = 60_000  # spread over the mesh that casts the shadow
 
 
 def shrink(image, factor):
@@ -128,25 +129,14 @@ def pixel_rays(camera, size):
 def _shadow_casters(scene, look):
     """Points spread densely over what a scene shows, (n, 3) float."""
     if scene.mesh is not None and look.mesh_opacity > 0:
-        return _surface_samples(np.asarray(scene.mesh[0]), np.asarray(scene.mesh[1]), 60_000)
+        import trimesh
+
+        mesh = trimesh.Trimesh(*scene.mesh, process=False)
+        if mesh.area == 0:
+            return mesh.vertices[mesh.faces.reshape(-1)]
+        return trimesh.sample.sample_surface(mesh, N_SHADOW_POINTS, seed=0)[0]
     loops = [points for role in scene.loops_by_role().values() for points, _ in role]
     return np.concatenate([np.zeros((0, 3)), *(resample_loop(points, 400) for points in loops)])
-
-
-def _surface_samples(vertices, faces, n_points):
-    """Points spread evenly over a triangle mesh, (n_points, 3) float, always the same ones."""
-    corners = vertices[faces]
-    areas = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    )
-    if areas.sum() == 0:
-        return vertices[faces.reshape(-1)]
-    random = np.random.default_rng(0)
-    triangles = corners[random.choice(len(faces), n_points, p=areas / areas.sum())]
-    u, v = random.random((2, n_points, 1))
-    folded = u + v > 1
-    u, v = np.where(folded, 1 - u, u), np.where(folded, 1 - v, v)
-    return (1 - u - v) * triangles[:, 0] + u * triangles[:, 1] + v * triangles[:, 2]
 
 
 def save_png(path, picture):

@@ -168,7 +168,7 @@ def show_shape(scene, title="", look=None, each_frame=None):
     free = (WINDOW_SIZE[0] - 2 * PANEL_WIDTH, WINDOW_SIZE[1])
     camera = _window_camera or fit_camera(scene.points(), free)
     _run_window(scene, look or Look(), camera, WINDOW_SIZE, title, "Close", each_frame)
-    _window_camera = _current_camera(scene)
+    _window_camera = current_camera(scene.center())
     return True
 
 
@@ -189,7 +189,7 @@ def choose_camera(scene, size=PICTURE_SIZE, look=None):
         _run_window(scene, look or Look(), camera, window_size, title, "Take the pictures")
     finally:
         _ps.set_build_default_gui_panels(True)
-    return _current_camera(scene)
+    return current_camera(scene.center())
 
 
 def render_image(scene, camera=None, size=PICTURE_SIZE, look=None, transparent=False):
@@ -230,7 +230,7 @@ def render_image(scene, camera=None, size=PICTURE_SIZE, look=None, transparent=F
     _ps.set_SSAA_factor(1 if _engine == HEADLESS else SUPERSAMPLING)
     _ps.set_window_size(size[0] * factor, size[1] * factor)
     _ps.set_background_color((0.0, 0.0, 0.0, 0.0))
-    _aim(camera)
+    aim(camera)
 
     def layer(*shown):
         for part, structures in _parts.items():
@@ -335,17 +335,26 @@ def _draw_planes(corners, look, window):
     return planes
 
 
-def _aim(camera):
+def aim(camera):
+    """Look through a scene.Camera from now on."""
     _ps.set_view_projection_mode("perspective")
     _ps.set_vertical_fov_degrees(camera.fov)
     _ps.look_at_dir(camera.position, camera.target, camera.up)
 
 
-def _current_camera(scene):
+def current_camera(center):
+    """The camera that Polyscope looks through.
+
+    Parameters
+    ----------
+    center : (3,) float, of the shape; the camera's target is as far away as this point
+
+    Returns
+    -------
+    scene.Camera
+    """
     view = _ps.get_view_camera_parameters()
     position = np.asarray(view.get_position(), dtype=float)
-    points = scene.points()
-    center = (points.min(axis=0) + points.max(axis=0)) / 2
     direction = np.asarray(view.get_look_dir(), dtype=float)
     depth = max(float((center - position) @ direction), 1e-3)
     return Camera(
@@ -364,9 +373,8 @@ def _run_window(scene, look, camera, size, title, button, each_frame=None):
     _ps.set_background_color(look.background_color)
     _ps.set_SSAA_factor(1)
     _ps.set_window_size(*size)
-    _aim(camera)
-    points = scene.points()
-    _ps.set_view_center_raw((points.min(axis=0) + points.max(axis=0)) / 2)  # the mouse turns it
+    aim(camera)
+    _ps.set_view_center_raw(scene.center())  # the mouse turns the view around this point
     legend = [
         (ROLE_NAMES[role], getattr(look, f"{role}_color"))
         for role, loops in scene.loops_by_role().items()
