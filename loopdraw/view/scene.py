@@ -19,7 +19,7 @@ from loopdraw.loops.geometry import lift, plane_heights, project
 
 @dataclass(frozen=True)
 class Look:
-    """How a scene is drawn, apart from what is in it."""
+    """How a scene is drawn: colours, opacity, thickness."""
 
     mesh_color: tuple = (0.36, 0.64, 0.98)
     mesh_opacity: float = 0.62  # 0 hides the mesh, 1 hides the loops behind it
@@ -40,11 +40,16 @@ class Look:
 class Scene:
     """One shape: its mesh, its loops, and which loops stand out.
 
-    `mesh` is (vertices (n, 3) float, faces (m, 3) int) or None. `planes` (P, 4, 3) float goes with
-    `loops_by_plane`, P lists of (k, 2) float loops. `edited`, `regenerated`, `special`, `hidden`
-    and `planes_at` hold loop numbers; a loop in several takes the first of special, edited,
-    regenerated. `planes_at` names loops whose slice plane is drawn. `untouched` is
-    (planes, loops_by_plane) of the shape before the edit, drawn faintly.
+    Parameters
+    ----------
+    mesh : (vertices (n, 3) float, faces (m, 3) int) or None
+    planes : (P, 4, 3) float or None
+    loops_by_plane : list of P lists of (k, 2) float loops
+    edited, regenerated, special : loop numbers
+        A loop named in several is drawn as the first of special, edited, regenerated.
+    hidden : numbers of loops that are not drawn
+    planes_at : numbers of loops whose slice plane is drawn
+    untouched : (planes, loops_by_plane) of the shape before the edit, drawn faintly, or None
     """
 
     mesh: tuple | None = None
@@ -58,11 +63,11 @@ class Scene:
     untouched: tuple | None = None
 
     def loop_count(self):
-        """How many loops the shape has, hidden ones included."""
+        """Number of loops, including hidden ones."""
         return sum(len(loops) for loops in self.loops_by_plane)
 
     def loops_by_role(self):
-        """The loops in space, grouped by the role that colours them.
+        """The loops in space, grouped by role. The role decides the colour.
 
         Returns
         -------
@@ -91,7 +96,7 @@ class Scene:
         return roles
 
     def plane_spacing(self):
-        """Smallest distance between neighbouring planes; infinite for fewer than two planes."""
+        """Smallest distance between neighbouring planes; infinite with fewer than two planes."""
         if self.planes is None or len(self.planes) < 2:
             return np.inf
         gaps = np.diff(np.sort(plane_heights(self.planes)))
@@ -116,7 +121,7 @@ class Scene:
     def points(self):
         """Every point that must be in the picture, (n, 3) float.
 
-        Hidden loops count, so that the frames of an animation that reveals them line up.
+        That includes hidden loops, so that the frames of an animation line up.
         """
         return np.concatenate([self._shape_points, self.plane_corners().reshape(-1, 3)])
 
@@ -144,13 +149,13 @@ class Scene:
             lifted += _lifted(*self.untouched)
         sources = [loop[0] for loop in lifted if loop is not None]
         if self.mesh is not None:
-            # Only vertices that some face uses: stray ones would shrink the shape in the picture.
+            # Only vertices that a face uses. Stray ones would make the shape small in the picture.
             sources.append(np.asarray(self.mesh[0])[np.unique(self.mesh[1])])
         return np.concatenate(sources) if sources else np.zeros((0, 3))
 
 
 def _lifted(planes, loops_by_plane):
-    """Every loop as (points, plane normal); None for one that no line can be drawn for."""
+    """Every loop as (points, plane normal), or None for a loop that cannot be drawn."""
     lifted = []
     for index, loops in enumerate(loops_by_plane):
         for loop in loops:
@@ -163,18 +168,15 @@ def _lifted(planes, loops_by_plane):
 
 @dataclass(frozen=True)
 class Camera:
-    """A perspective camera: where it stands, what it looks at, which way is up.
+    """A perspective camera."""
 
-    `position`, `target` and `up` are (3,) float; `fov` is the vertical field of view in degrees.
-    """
-
-    position: np.ndarray
-    target: np.ndarray
-    up: np.ndarray
-    fov: float
+    position: np.ndarray  # (3,)
+    target: np.ndarray  # (3,) the point it looks at
+    up: np.ndarray  # (3,)
+    fov: float  # vertical field of view, degrees
 
     def orbited(self, pivot, degrees):
-        """This camera carried around the vertical (y) axis through `pivot` (3,)."""
+        """This camera turned around the vertical (y) axis through `pivot` (3,)."""
         angle = np.radians(degrees)
         cosine, sine = np.cos(angle), np.sin(angle)
         turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
@@ -187,18 +189,20 @@ class Camera:
 
 
 def fit_camera(points, size, azimuth=32.0, elevation=20.0, fov=24.0, margin=0.05):
-    """The nearest camera that has every point in the picture, seen from a given direction.
+    """The nearest camera that sees every point from a given direction.
 
     In camera axes (right, up, towards the viewer) a point p is inside the picture when
-    |p_x - c_x| <= t_x (c_z - p_z), t_x the tangent of half the field of view; so is p_y. Each
-    bound is linear in the camera position c, and its extreme over all points gives c directly.
+    |p_x - c_x| <= t_x (c_z - p_z), where t_x is the tangent of half the field of view. The same
+    holds for y. Each bound is linear in the camera position c, so its extreme over all points
+    gives c directly.
 
     Parameters
     ----------
     points : (n, 3) float
     size : (width, height) of the picture in pixels
-    azimuth, elevation : degrees around the y axis from +z towards +x, and above the horizon
-    fov : vertical field of view in degrees; small ones distort less
+    azimuth : degrees around the y axis, from +z towards +x
+    elevation : degrees above the horizon
+    fov : vertical field of view in degrees; a small one distorts less
     margin : share of the picture left free on every side
 
     Returns
@@ -226,7 +230,7 @@ def fit_camera(points, size, azimuth=32.0, elevation=20.0, fov=24.0, margin=0.05
     reach_y = (y + tangent_y * z).max(), (-y + tangent_y * z).max()
     extent = np.ptp(points, axis=0).max() or 1.0
     distance = max(sum(reach_x) / (2 * tangent_x), sum(reach_y) / (2 * tangent_y))
-    # A flat or single-point scene seen edge-on would put the camera on it.
+    # A flat scene seen edge-on, or a single point, would put the camera on the shape.
     distance = max(distance, z.max() + 0.05 * extent)
     center = np.array([reach_x[0] - reach_x[1], reach_y[0] - reach_y[1]]) / 2
     position = np.array([*center, distance]) @ axes
@@ -237,12 +241,12 @@ def fit_camera(points, size, azimuth=32.0, elevation=20.0, fov=24.0, margin=0.05
 def tube_mesh(loops, radius, sides=8):
     """Closed loops as one mesh of tubes.
 
-    Rings of points stand at the corners, in the plane that halves the corner, and are stretched
-    there (up to twice) so that the tube keeps its thickness along the segments.
+    Each corner gets a ring of points, in the plane that halves the corner. The ring is stretched
+    (at most twice) so that the tube keeps its thickness along the segments.
 
     Parameters
     ----------
-    loops : list of (points (k, 3) float without repeats, plane normal (3,) float)
+    loops : list of (points (k, 3) float, none repeated, plane normal (3,) float)
     radius : float
     sides : int, points around the tube
 
@@ -277,10 +281,10 @@ def tube_mesh(loops, radius, sides=8):
 
 
 def split_creases(vertices, faces, degrees=50.0):
-    """Give each side of a sharp edge vertices of its own, so that smooth shading keeps it sharp.
+    """Double the vertices along sharp edges, so that smooth shading keeps them sharp.
 
-    Two faces are smooth across their common edge when their normals differ by at most `degrees`.
-    The corners at a vertex that are linked by smooth edges share one vertex of the result.
+    An edge is smooth when the normals of its two faces differ by at most `degrees`. Corners of
+    faces that meet at a vertex and are linked by smooth edges share one vertex of the result.
 
     Parameters
     ----------
@@ -313,7 +317,7 @@ def split_creases(vertices, faces, degrees=50.0):
     partner_of_head = np.where(along, corner_after[second], second)
     rows = np.concatenate([first, corner_after[first]])
     columns = np.concatenate([partner_of_tail, partner_of_head])
-    # Imported here: the prompt, which loads this module too, should not wait for it.
+    # Imported here so that the prompt, which also loads this module, does not wait for it.
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
