@@ -1,12 +1,12 @@
 """Take pictures of meshes and their loops: `python polyscope_screenies.py a.obj b.obj ...`.
 
-Writes `<name>-img.png` beside each mesh. The loops of `<name>-slices.npz`, which `--save` writes
-beside an inferred mesh, are drawn too. Where there is a display, a window opens with the first
-mesh; the view in which you leave it is used for all. `NO_GUI=1` opens none and takes the default
-view.
+Writes `<name>-img.png` beside each mesh. If `<name>-slices.npz` is there (`--save` writes it
+beside an inferred mesh), its loops are drawn too. With a display, a window opens with the first
+mesh, and the view in which you leave it is used for all meshes. With `NO_GUI=1` no window opens and
+the default view is used.
 
-The look is set here. Loops are numbered in the order of the sequence, from 0: plane after plane,
-and within a plane in decreasing size.
+Set the look with the variables below. Loops are numbered from 0 in the order of the sequence:
+plane after plane, and within a plane from the largest.
 """
 
 import argparse
@@ -27,30 +27,30 @@ TRANSPARENT_BACKGROUND = False
 GROUND_SHADOW = False
 # Mirror the shape: x becomes -x.
 MIRROR_X = False
-# The default view frames all meshes of a run alike ("together": they can be laid side by side and
-# keep their relative sizes) or each mesh by itself ("each": every one fills its picture).
+# "together": one view for all meshes of a run, so that they keep their relative sizes.
+# "each": every mesh fills its picture.
 FRAMING = "together"
 
 # Draw the loops of `<name>-slices.npz`.
 DRAW_LOOPS = True
-# Loops to highlight, by number: those that were edited, in red.
+# Loops to highlight in red, by number: those that were edited.
 HIGHLIGHTED_LOOPS = []
-# Loops to highlight in another colour, green, such as one that the text speaks of.
+# Loops to highlight in green, by number: for example one that a text explains.
 SPECIAL_LOOPS = []
-# Draw the highlighted and special loops only.
+# Draw only the highlighted and special loops.
 HIDE_OTHER_LOOPS = False
-# The loops that come after the last highlighted one, which an edit regenerated: "unchanged" (golden
-# like the others), "color" (pink), "flip" (golden, and those before the edit pink), "hide".
+# The loops after the last highlighted one, which the edit regenerated: "unchanged" (golden like the
+# others), "color" (pink), "flip" (these golden, those before the edit pink), "hide".
 LOOPS_ABOVE_EDIT = "unchanged"
-# A `-slices.npz` file of the shape before the edit; its loops are drawn in faint grey. Or None.
+# The `-slices.npz` file of the shape before the edit, or None. Its loops are drawn in faint grey.
 UNTOUCHED_SLICES = None
 # Draw the slice planes that hold these loops, by number.
 PLANES_AT_LOOPS = []
 # Draw a ball at every point of a loop.
 LOOP_NODES = False
 
-# One picture per revealed loop, in the folder `<name>-frames`, and all as `<name>-animation.gif`;
-# the mesh appears in the last one.
+# Loops appear one by one, then the mesh: pictures in `<name>-frames/`, and
+# `<name>-animation.gif`.
 ANIMATION = False
 # `<name>-turntable.gif`: once around the shape.
 TURNTABLE = False
@@ -61,12 +61,12 @@ ANIMATION_SECONDS_PER_LOOP = 0.12
 TURNTABLE_SECONDS = 4.0
 # Largest side of the animations, pixels.
 GIF_SIZE = 420
-# One picture of all meshes of the run: a file name such as "gallery.png" (beside the first mesh
-# unless it names a folder), or None.
+# One picture of all meshes of the run: a file name such as "gallery.png", or None. It is written
+# beside the first mesh, unless the name includes a folder.
 GALLERY = None
 # Pictures in a row of the gallery; None chooses.
 GALLERY_COLUMNS = None
-# Most pixels from left to right in the gallery.
+# Largest width of the gallery, pixels.
 GALLERY_WIDTH = 2000
 
 
@@ -144,7 +144,7 @@ def take_pictures(paths):
         yield image
 
         if settings.gallery:
-            # No larger than a sheet of so many can use: hundreds of pictures fit into memory.
+            # Small enough that hundreds of pictures fit into memory.
             most = 2 * settings.gallery_width // math.isqrt(len(paths))
             cells.append(gallery.thumbnail(picture, most))
 

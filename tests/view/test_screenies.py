@@ -9,6 +9,17 @@ import numpy as np
 import pytest
 import trimesh
 from conftest import ROOT
+from picture_checks import (
+    assert_whole,
+    circle,
+    is_blue,
+    is_golden,
+    is_green,
+    is_pink,
+    is_red,
+    share,
+    shown,
+)
 from PIL import Image, ImageSequence
 
 import polyscope_screenies
@@ -40,11 +51,6 @@ def look(monkeypatch):
     return set_variables
 
 
-def circle(radius, center=(0.0, 0.0)):
-    angles = np.arange(24) * (2 * np.pi / 24)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + center
-
-
 def write_cylinder(folder, name="inference-0", radius=0.3, with_loops=True):
     """An upright cylinder of height 1 and its six loops; the fifth lies outside, at x = 0.6."""
     mesh = trimesh.creation.cylinder(radius, 1.0, sections=32)
@@ -54,8 +60,8 @@ def write_cylinder(folder, name="inference-0", radius=0.3, with_loops=True):
     mesh.export(path)
     if with_loops:
         planes = make_planes("y", 6, -0.4, 0.4)
-        loops = [[circle(radius)] for _ in range(6)]
-        loops[4] = [circle(0.1, (0.6, 0.0))]
+        loops = [[circle(radius, n_points=24)] for _ in range(6)]
+        loops[4] = [circle(0.1, (0.6, 0.0), 24)]
         save_slices(folder / f"{name}-slices.npz", planes, loops)
     return path
 
@@ -74,27 +80,20 @@ def picture_of(path):
     return take(path)[f"{path.stem}-img.png"]
 
 
-def shown(picture):
-    return (picture[..., :3] != 255).any(axis=2)
-
-
-def assert_whole(picture):
-    mask = shown(picture)
-    assert not np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).any()
-    assert 0.03 < mask.mean() < 0.95
+def is_mesh_blue(r, g, b):
+    return is_blue(r, g, b) & (b - g > 12)
 
 
 def amounts(picture):
     """Share of golden, red, pink, green, blue pixels."""
-    r, g, b = np.moveaxis(picture[..., :3].astype(int), 2, 0)
     tests = {
-        "golden": (r > 150) & (g > 100) & (r - b > 70) & (g - b > 30),
-        "red": (r > 140) & (r - g > 80) & (r - b > 80),
-        "pink": (r > 180) & (r - g > 50) & (b - g > 15),
-        "green": (g - r > 50) & (g - b > 20),
-        "blue": (b - r > 30) & (b - g > 12) & (b > 120),
+        "golden": is_golden,
+        "red": is_red,
+        "pink": is_pink,
+        "green": is_green,
+        "blue": is_mesh_blue,
     }
-    return {name: float(test.mean()) for name, test in tests.items()}
+    return {name: float(share(picture, test)) for name, test in tests.items()}
 
 
 def colours(picture):
