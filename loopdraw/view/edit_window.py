@@ -29,7 +29,6 @@ TURNTABLE_SECONDS = 4.0
 
 RADIUS = 0.0035  # of the loops' tubes, share of the shape's diagonal
 SHARE_OF_SPACING = 0.16  # and at most this share of the distance between planes
-RADIUS_FACTORS = {"untouched": 0.7, "edited": 1.4}
 TUBE_SIDES = 6
 BEAD_FACTOR = 2.0  # radius of the beads on picked loops
 BEAD_COLOR = (0.16, 0.20, 0.33)
@@ -360,7 +359,7 @@ class EditCanvas:
             if self._drawn.pop(name, None) is not None:
                 self.ps.get_surface_mesh(name).remove()
             return
-        radius = self.radius * RADIUS_FACTORS.get(role, 1.0)
+        radius = self.radius * viewer.RADIUS_FACTORS.get(role, 1.0)
         vertices, faces = tube_mesh([(loop, self.normal) for loop in loops], radius, TUBE_SIDES)
         sizes = [len(loop) for loop in loops]
         if name in self._drawn and self._drawn[name][0] == sizes:
