@@ -15,10 +15,12 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2
 
-# Made anew only when the list of requirements changes.
-$(INSTALLED): requirements.txt
+# Made anew only when the requirements change. The package itself is installed as a link to here, so
+# that `import loopdraw` works from any folder.
+$(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	touch $(INSTALLED)

@@ -27,20 +27,21 @@ from pathlib import Path
 
 import numpy as np
 
+from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import UserError, write_aside
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,
-    Outcome,
-    Sample,
+    WordParser,
     make_submit_parser,
     parse_submit,
     submit_help,
     whole_number,
 )
-from loopdraw.prompt.edit_commands import EditCommands
 from loopdraw.prompt.queue import ActionQueue
-from loopdraw.prompt.terminal import TerminalCmd, last_word, matching_files, one_line, starting
+from loopdraw.prompt.runner import Runner, counted
+from loopdraw.prompt.terminal import TerminalCmd, last_word, matching_files, starting
 from loopdraw.prompt.variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
 
 
@@ -55,7 +56,7 @@ class LoopInferenceSettings:
     seed: int | None = None  # None: another one in each session
 
 
-class InferenceREPL(EditCommands, TerminalCmd):
+class InferenceREPL(TerminalCmd):
     """The command interpreter.
 
     Parameters
@@ -72,6 +73,7 @@ class InferenceREPL(EditCommands, TerminalCmd):
         self.variables = Variables(engine.closest_matches)
         self.reader = ValueReader(settings, self.variables)
         self.queue = ActionQueue(self.reader, settings.seed)
+        self.runner = Runner(self.queue, engine, self.variables, screen=self)
 
     # ------------------------------------------------------------------------------ queue and run
 
@@ -80,7 +82,7 @@ class InferenceREPL(EditCommands, TerminalCmd):
         awaited = ("last_z", "last_pred_seq") if self.queue else ()
         actions = parse_submit(_words(line), self.reader, self.engine.n_items, awaited)
         self.queue.extend(actions)
-        self.say(f"queued {_count(len(actions), 'action')}, {len(self.queue)} in the queue")
+        self.say(f"queued {counted(len(actions), 'action')}, {len(self.queue)} in the queue")
 
     def do_run(self, line):
         """run            perform the first action of the queue
@@ -99,66 +101,7 @@ class InferenceREPL(EditCommands, TerminalCmd):
         if not n_left:
             self.say("the queue is empty")
             return
-        for warning in self.engine.prepare(list(itertools.islice(self.queue, n_left))):
-            self.warn(warning)
-        samples = []
-        end = len(self.queue) - n_left
-        while len(self.queue) > end:
-            self._run_together(end, n_left, samples)
-
-    def _run_together(self, end, n_asked, samples):
-        """Run the first actions of the queue, as many as may run together.
-
-        Parameters
-        ----------
-        end : how many to leave in the queue
-        n_asked : how many the user asked for, for the progress
-        samples : list that gets the sequences of the `sample` actions among them
-        """
-        try:
-            tasks = self.queue.next_tasks(len(self.queue) - end)
-        except UserError as error:
-            self.fail(f"{self.queue.pop().text}: {one_line(error)}")
-            return
-        outcomes = iter(self.engine.perform(tasks))
-        for task in tasks:
-            n_waiting = len(self.queue) - 1
-            try:
-                engine_failed = self._run_next(task, outcomes, end, n_asked, samples)
-            except KeyboardInterrupt:
-                which = ""
-                if len(self.queue) > n_waiting:  # else it was done, all but the reporting
-                    self.queue.take()
-                    which = f": {task.action.text}"
-                left = _count(n_waiting, "action")
-                raise UserError(f"stopped{which} ({left} left in the queue)") from None
-            if engine_failed:
-                return
-
-    def _run_next(self, task, outcomes, end, n_asked, samples):
-        """Get the outcome of a task and note it; whether the engine itself failed."""
-        engine_failed = False
-        try:
-            outcome = next(outcomes)
-        except Exception as error:
-            outcome, engine_failed = Outcome(error=error), True
-        self.queue.take()
-        done = n_asked - (len(self.queue) - end)
-        self._note(task, outcome, f"[{done}/{n_asked}] " if n_asked > 1 else "")
-        if isinstance(task.action, Sample) and outcome.sequence is not None:
-            samples.append(outcome.sequence)
-            self.variables.set_samples(samples)
-        return engine_failed
-
-    def _note(self, task, outcome, progress):
-        if outcome.z is not None:
-            self.variables["last_z"] = outcome.z
-        if outcome.sequence is not None:
-            self.variables["last_pred_seq"] = outcome.sequence
-        if outcome.error is not None:
-            self.fail(f"{task.action.text}: {one_line(outcome.error)}")
-        else:
-            self.say(f"{progress}{task.action.text}: {outcome.message}")
+        self.runner.run(n_left)
 
     def do_queue(self, line):
         """queue          list the actions that wait
@@ -167,7 +110,7 @@ class InferenceREPL(EditCommands, TerminalCmd):
         """
         words = _words(line)
         if words == ["clear"]:
-            self.say(f"removed {_count(len(self.queue), 'action')}")
+            self.say(f"removed {counted(len(self.queue), 'action')}")
             self.queue.clear()
         elif words == ["pop"]:
             if not self.queue:
@@ -187,6 +130,70 @@ class InferenceREPL(EditCommands, TerminalCmd):
             numbers = f"{first}" if first == last else f"{first}-{last}"
             self.say(f"{numbers:>9}  {text}")
             first = last + 1
+
+    # -------------------------------------------------------------- editing, and meshes of your own
+
+    def do_edit(self, line):
+        """edit <z> [--edit <file>]      change loops of a shape with the mouse, in a window
+
+        The loops above follow as you drag; the panel saves the shape and more. When you close the
+        window, the edit list is kept in a file, and last_z and last_pred_seq are the shape's.
+
+        edit ?                                     a random shape
+        edit ||inference/inference-0-edit.json     a saved edit list, with its latent
+        edit $a --edit ||inference/inference-0-edit.json    the same edits of another shape
+
+        In a script: submit decode <z> --edit <file> --save
+        """
+        parser = WordParser(prog="edit", usage="edit <z> [--edit <file>]", add_help=False)
+        parser.add_argument("z", metavar="<z>")
+        parser.add_argument("--edit")
+        given = parser.parse_intermixed_args(_words(line))
+        file = given.edit or (given.z if given.z.endswith(".json") else None)
+        edit_file = None if file is None else load_edits(self.reader.path(file))
+        latent = self._value(given.z, self.reader.check_latent)
+        latent, sequence, message = self.engine.edit(
+            f"edit {given.z}",
+            latent,
+            edit_file,
+            read_latent=lambda word: self._value(word, self.reader.check_latent),
+            read_loops=self._read_loops,
+        )
+        self.variables["last_z"], self.variables["last_pred_seq"] = latent, sequence
+        self.say(f"edit {given.z}: {message}")
+
+    def do_encode(self, line):
+        """encode <name> <mesh file> [--fit]      the latent of a mesh of your own
+
+        The file may be of any format that trimesh reads. --fit centres it and makes its longest
+        side 1; without it, it must lie where the shapes of the dataset do, with the same side up.
+
+        encode chair chair.glb --fit
+        submit interp 8 $chair ? --save
+
+        What is said then is how many of its loops the model can take, and how far from the mesh
+        the shape is that the model makes of them.
+        """
+        usage = "encode <name> <mesh file> [--fit]"
+        parser = WordParser(prog="encode", usage=usage, add_help=False)
+        parser.add_argument("name", metavar="<name>")
+        parser.add_argument("mesh", metavar="<mesh file>")
+        parser.add_argument("--fit", action="store_true")
+        given = parser.parse_intermixed_args(_words(line))
+        name = self.new_name(given.name)
+        encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit)
+        self.variables[name] = encoded.latent
+        self.say(f"{name}: {encoded.report}")
+
+    def _value(self, word, check):
+        return self.queue.draw(self.reader.operand(word, check))
+
+    def _read_loops(self, word):
+        """The loops (k, 2) that a word of the edit window names, one after the other."""
+        if word.endswith(".npz"):
+            _, loops_by_plane = load_slices(self.reader.path(word))
+            return [loop for loops in loops_by_plane for loop in loops]
+        return self.engine.loops_of(self._value(word, self.reader.check_sequence))
 
     # ---------------------------------------------------------------------- variables and the seed
 
@@ -270,11 +277,6 @@ class InferenceREPL(EditCommands, TerminalCmd):
             raise UserError("quit takes no words")
         return True
 
-    @staticmethod
-    def words(line):
-        """The words of a command line; quotes and backslashes as in a shell."""
-        return _words(line)
-
     # ------------------------------------------------------------------------ help and completion
 
     def do_help(self, line):
@@ -315,6 +317,11 @@ class InferenceREPL(EditCommands, TerminalCmd):
     def complete_help(self, text, line, begin, end):
         words = line[:begin].split()
         return starting(text, KINDS if words[1:] == ["submit"] else [*self.verbs(), "latents"])
+
+    def complete_encode(self, text, line, begin, end):
+        if len(line[:begin].split()) < 2:
+            return []
+        return matching_files(line, begin, end, self.reader.folder)
 
     def complete_print(self, text, line, begin, end):
         if len(line[:begin].split()) == 1:
@@ -360,10 +367,6 @@ def _whole_number(word, command, low):
         return whole_number(low)(word)
     except Exception as error:
         raise UserError(f"{command}: {error}") from None
-
-
-def _count(n, noun):
-    return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
 def _shape(array):

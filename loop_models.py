@@ -9,7 +9,7 @@ from here.
 import importlib
 
 from loopdraw.files import run_script
-from loopdraw.options import parse_options, require
+from loopdraw.options import options_for, parse_options, require
 
 # Imported when asked for: --help should not wait for torch.
 _HOMES = {
@@ -29,7 +29,7 @@ def main():
     require(options, "dataroot")
     from loopdraw.data.dataset import load_caches
 
-    caches = load_caches(options)
+    caches = load_caches(**options_for(load_caches, options))
     kinds = {"train": "training", "test": "test"}
     sizes = [f"{len(cache.sequences)} {kinds[split]}" for split, cache in caches.items()]
     longest = max(cache.sequences.shape[1] for cache in caches.values())

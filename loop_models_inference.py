@@ -15,8 +15,11 @@ import sys
 from pathlib import Path
 
 from loopdraw.files import UserError, run_script
-from loopdraw.options import parse_options, require
+from loopdraw.options import options_for, parse_options, require
+from loopdraw.processes import pick_device
 from loopdraw.threads import wait_briefly
+
+INTERVENTION_FILE = Path(__file__).with_name("loop_inference_intervention_func.py")
 
 
 def main():
@@ -39,24 +42,59 @@ def main():
 
 
 def session(options, workers):
-    """Perform the commands that are typed or piped; the exit status."""
+    """Load the model and perform the commands that are typed or piped; the exit status."""
     wait_briefly()
     # Importing torch takes seconds, which nobody should wait who asks for help or mistypes.
     from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
+    from loopdraw.data.dataset import load_datasets
+    from loopdraw.model.checkpoints import checkpoint_label
+    from loopdraw.model.vae import load_model
     from loopdraw.prompt.engine import InferenceEngine
+    from loopdraw.prompt.items import Items
 
+    save_dir = Path(options.save_dir)
+    epoch = -1 if options.load_epoch is None else options.load_epoch
+    notes = []
+    device = pick_device(options.gpu_ids, notes.append)
+    model = load_model(save_dir, settings=vars(options), epoch=epoch, device=device)
+    print(*notes, sep="\n", end="\n" * len(notes))
+    info = model.info
+    settings = options_for(load_datasets, options)
+    items = Items(
+        settings.pop("dataroot"),
+        info,
+        options.load_test_set_for_inference,
+        device,
+        **settings,
+    )
     no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
     show, edit_window = (None, None) if no_polyscope else window_openers()
-    engine = InferenceEngine(options, workers, show, edit_window=edit_window)
-    settings = LoopInferenceSettings(
-        save_dir=Path(options.save_dir),
-        latent_size=options.latent_size,
-        n_features=engine.info.representation.n_features,
-        no_polyscope=no_polyscope,
-        seed=options.seed,
+    engine = InferenceEngine(
+        model,
+        items,
+        workers,
+        folder=save_dir / "inference",
+        intervention_file=INTERVENTION_FILE,
+        mesh_formats=options.save_format,
+        show=show,
+        edit_window=edit_window,
     )
-    repl = InferenceREPL(settings, engine)
-    return repl.session(f'{engine.description}\n"help" lists the commands.')
+    repl = InferenceREPL(
+        LoopInferenceSettings(
+            save_dir=save_dir,
+            latent_size=model.latent_size,
+            n_features=info.representation.n_features,
+            no_polyscope=no_polyscope,
+            seed=options.seed,
+        ),
+        engine,
+    )
+    return repl.session(
+        f"{save_dir}, epoch {checkpoint_label(epoch)}: {model.architecture}, "
+        f"{info.representation.name}, {info.n_planes} planes, "
+        f"latents of {model.latent_size} numbers; on the {device.type.upper()}\n"
+        '"help" lists the commands.'
+    )
 
 
 def window_openers():

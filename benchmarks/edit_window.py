@@ -37,13 +37,15 @@ def main():
     from loopdraw.data.dataset import DatasetInfo
     from loopdraw.editing.session import EditSession
     from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-    from loopdraw.options import parse_options
-    from loopdraw.surface.latest import LatestSurface
+    from loopdraw.options import options_for, parse_options
+    from loopdraw.surface.workers import LatestSurface
     from loopdraw.view import viewer
 
     options = parse_options(["--optfile", arguments.optfile])
-    info = DatasetInfo.load(options.save_dir, options)
-    model = LoopSeqEncoderDecoderModel(options, info, "cpu")
+    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
+    model = LoopSeqEncoderDecoderModel(
+        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     model.load(options.save_dir, -1)
     latent = np.random.default_rng(7).normal(size=model.latent_size)
     if not viewer.open_viewer(headless=False):

@@ -94,12 +94,12 @@ class PlainTraining:
     dataset : dataset.LoopSeqDataset
     """
 
-    def __init__(self, model, dataset):
-        self.options, self.info, self.device = model.options, model.info, model.device
+    def __init__(self, model, dataset, lr=0.001):
+        self.model, self.info, self.device = model, model.info, model.device
         self.sequences, self.lengths = dataset.sequences, dataset.lengths
         self.encoder, self.decoder = PlainEncoder(model.encoder), PlainDecoder(model.decoder)
         self.optimizers = [
-            torch.optim.Adam(network.parameters(), lr=self.options.lr, betas=(0.9, 0.999))
+            torch.optim.Adam(network.parameters(), lr=lr, betas=(0.9, 0.999))
             for network in (self.encoder, self.decoder)
         ]
 
@@ -127,14 +127,14 @@ class PlainTraining:
         outputs, targets = outputs[present], targets[present]
         reconstruction = F.mse_loss(outputs[:, :-1], targets[:, :-1])
         entropy = F.binary_cross_entropy_with_logits(outputs[:, -1], targets[:, -1])
-        reconstruction = reconstruction + self.options.binary_flag_loss_weight * entropy
+        reconstruction = reconstruction + self.model.binary_flag_loss_weight * entropy
         terms = 1 + log_sigma_squared - mu**2 - torch.exp(log_sigma_squared)
         return reconstruction, -0.5 * terms.sum() / mu.shape[1]
 
     def step(self, indices, noise):
         """One training step; both losses as numbers, for the log."""
         reconstruction, kl = self.losses(indices, noise)
-        kl = self.options.enc_kl_weight * torch.clamp(kl, min=self.options.enc_kl_min)
+        kl = self.model.enc_kl_weight * torch.clamp(kl, min=self.model.enc_kl_min)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         (GRADIENT_SCALE * (reconstruction + kl)).backward()

@@ -63,7 +63,7 @@ def main():
 
 def groups(arguments):
     """Names of groups of meshes, each with an iterator over (label, vertices, faces)."""
-    from loopdraw.loops.slicing import load_mesh
+    from loopdraw.loops.mesh_files import load_mesh
 
     for folder in arguments.folders:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)

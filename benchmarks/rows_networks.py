@@ -8,6 +8,7 @@ from measuring import Row, median_seconds, paired
 from setups import N_TIMESTEPS, dataset_of, model_of, options_of
 
 from loopdraw.model.training import Trainer
+from loopdraw.options import options_for
 
 
 def decoding(folder, repeats, device="cpu"):
@@ -53,8 +54,8 @@ def training(folder, repeats, settings="vases", device="cpu", full_length=False)
     options.compile = device == "cuda"
     dataset = dataset_of(folder, full_length)
     model = model_of(options, dataset.info)
-    training = plain.PlainTraining(model, dataset)
-    trainer = Trainer(model, dataset, options)
+    training = plain.PlainTraining(model, dataset, options.lr)
+    trainer = Trainer(model, dataset, **options_for(Trainer, options))
     size = min(options.batch_size, len(dataset))
     batches = [batch for batch in torch.arange(len(dataset)).split(size) if len(batch) == size]
     dataset.shuffled = lambda batch_size, generator: batches
@@ -109,7 +110,7 @@ def training_scaling(folder, repeats):
     for n in (1, 2, 4, 8, 16):
         dataset = dataset_of(folder, full_length=True)
         options = options_of("vases", folder)
-        trainer = Trainer(model_of(options, dataset.info), dataset, options)
+        trainer = Trainer(model_of(options, dataset.info), dataset, **options_for(Trainer, options))
         batch = torch.arange(n) % len(dataset)
         dataset.shuffled = lambda batch_size, generator, batch=batch: [batch]
         seconds = median_seconds(lambda trainer=trainer: trainer.run_epoch(0), repeats)

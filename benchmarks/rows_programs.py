@@ -13,6 +13,7 @@ from setups import ROOT, dataset_of, model_of, options_of
 
 from loopdraw.model.checkpoints import save_states
 from loopdraw.model.training import Trainer
+from loopdraw.options import options_for
 
 SCRIPT = "loop_models_inference.py"
 ENVIRONMENT = {**os.environ, "NO_POLYSCOPE": "1"}
@@ -36,7 +37,7 @@ def make_checkpoint(folder, n_epochs):
     options.lr, options.niter = 3e-4, n_epochs  # 7e-5 takes thousands of epochs
     dataset = dataset_of(folder, n_shapes=N_LEARNED)
     model = model_of(options, dataset.info)
-    trainer = Trainer(model, dataset, options)
+    trainer = Trainer(model, dataset, **options_for(Trainer, options))
     for epoch in range(n_epochs):
         trainer.run_epoch(epoch)
     states = {f"{prefix}latest_net.pth": net.state_dict() for prefix, net in model.networks.items()}

@@ -14,7 +14,8 @@ from setups import N_PLANES, planes_of, write_many_meshes, write_mesh
 from loopdraw.data.cache import load_cache
 from loopdraw.data.progress import SAVE_EVERY
 from loopdraw.data.slicing_run import SlicingTask, slice_files
-from loopdraw.loops.slicing import load_mesh, slice_mesh
+from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.slicing import slice_mesh
 
 
 def one_mesh(folder, repeats):

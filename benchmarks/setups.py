@@ -11,7 +11,7 @@ from loopdraw.data.dataset import DatasetInfo, LoopSeqDataset
 from loopdraw.demo.dataset import make_dataset
 from loopdraw.loops.geometry import make_planes
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 ROOT = Path(__file__).resolve().parent.parent
 N_TIMESTEPS = 91  # of the published vases
@@ -67,7 +67,9 @@ def model_of(options, info):
     """A model with random weights, repeatable."""
     torch.manual_seed(0)
     device = torch.device("cpu" if options.gpu_ids[0] < 0 else "cuda")
-    return LoopSeqEncoderDecoderModel(options, info, device)
+    return LoopSeqEncoderDecoderModel(
+        info, device, **options_for(LoopSeqEncoderDecoderModel, options)
+    )
 
 
 def write_mesh(path, n_around=100, n_across=60):

@@ -1,0 +1,42 @@
+"""LoopDraw: shapes as sequences of closed planar loops, learned, generated and edited.
+
+    import loopdraw
+
+    model = loopdraw.load("checkpoints/demo-vases")
+    for shape in model.sample(4, seed=0):
+        shape.save(f"vase-{shape.number}.glb")
+
+Names are imported when they are first used, so `import loopdraw` costs no torch.
+"""
+
+import importlib
+
+_HOMES = {
+    "load": "loopdraw.shapes",
+    "Model": "loopdraw.shapes",
+    "Shape": "loopdraw.shapes",
+    "slice_mesh": "loopdraw.shapes",
+    "reconstruct": "loopdraw.shapes",
+    "planes": "loopdraw.shapes",
+    "load_mesh": "loopdraw.shapes",
+    "Move": "loopdraw.shapes",
+    "Scale": "loopdraw.shapes",
+    "Rotate": "loopdraw.shapes",
+    "Square": "loopdraw.shapes",
+    "Replace": "loopdraw.shapes",
+    "UserError": "loopdraw.files",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'loopdraw' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

@@ -7,6 +7,7 @@ for those that a script names.
 
 import argparse
 import difflib
+import inspect
 import math
 import re
 import shlex
@@ -448,6 +449,23 @@ def _check(options, parser):
         parser.error("--whiten_latents needs a VAE: --enc_kl_weight above 0")
     if options.fourier_map_size and options.loop_repr_type != "fixed-res-polyline":
         parser.error("--fourier_map_size needs --loop_repr_type fixed-res-polyline")
+
+
+def options_for(function, options):
+    """The options that a function (or class) takes as keyword arguments of the same names.
+
+    Parameters
+    ----------
+    function : callable
+    options : what `parse_options` returns, or a dict of the same
+
+    Returns
+    -------
+    dict of name to value
+    """
+    names = inspect.signature(function).parameters
+    options = options if isinstance(options, dict) else vars(options)
+    return {name: value for name, value in options.items() if name in names}
 
 
 def require(options, *names):

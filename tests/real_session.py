@@ -5,11 +5,14 @@ import shlex
 import shutil
 from pathlib import Path
 
-from conftest import PARITY
+from conftest import PARITY, ROOT
 
 from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
-from loopdraw.options import parse_options
+from loopdraw.data.dataset import load_datasets
+from loopdraw.model.vae import load_model
+from loopdraw.options import options_for, parse_options
 from loopdraw.prompt.engine import InferenceEngine
+from loopdraw.prompt.items import Items
 from loopdraw.surface.workers import SurfaceWorkers
 
 
@@ -29,7 +32,26 @@ class Session:
         workers = workers or SurfaceWorkers(
             1, reco=self.options.reco, resolution=self.options.reco_resolution
         )
-        self.engine = InferenceEngine(self.options, workers, show, report=lambda line: None)
+        options, quiet = self.options, {"report": lambda line: None}
+        epoch = -1 if options.load_epoch is None else options.load_epoch
+        model = load_model(options.save_dir, settings=vars(options), epoch=epoch, **quiet)
+        settings = {**options_for(load_datasets, options), **quiet}
+        self.items = Items(
+            settings.pop("dataroot"),
+            model.info,
+            options.load_test_set_for_inference,
+            model.device,
+            **settings,
+        )
+        self.engine = InferenceEngine(
+            model,
+            self.items,
+            workers,
+            Path(options.save_dir) / "inference",
+            ROOT / "loop_inference_intervention_func.py",
+            options.save_format,
+            show,
+        )
         settings = LoopInferenceSettings(
             Path(self.options.save_dir),
             self.options.latent_size,

@@ -9,7 +9,7 @@ from loopdraw.data.dataset import DatasetInfo
 from loopdraw.loops.geometry import make_planes
 from loopdraw.loops.representations import REPRESENTATIONS, canonical_polyline
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 N_STEPS, N_PLANES, LATENT_SIZE = 20, 14, 4
 POLYLINE = REPRESENTATIONS["fixed-res-polyline"]
@@ -48,7 +48,9 @@ def small_model(
         use_eos_token=eos,
     )
     torch.manual_seed(3)
-    model = LoopSeqEncoderDecoderModel(parse_options(words), info, "cpu")
+    model = LoopSeqEncoderDecoderModel(
+        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, parse_options(words))
+    )
     if flag_bias is not None:
         with torch.no_grad():
             model.decoder.linear_dec_to_out.bias[-1] = flag_bias

@@ -15,10 +15,11 @@ from small_dataset import small_options, write_dataset
 from loopdraw.data.cache import load_cache
 from loopdraw.data.dataset import load_datasets
 from loopdraw.loops.geometry import signed_area
-from loopdraw.loops.slicing import load_mesh, slice_mesh
+from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.training import Trainer
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -31,9 +32,15 @@ import setups
 def parts(tmp_path):
     """A small model and its dataset, with padding in most batches."""
     options = parse_options(small_options(write_dataset(tmp_path / "data"), tmp_path / "out"))
-    dataset, _ = load_datasets(options)
+    dataset, _ = load_datasets(**options_for(load_datasets, options))
     torch.manual_seed(1)
-    return options, dataset, LoopSeqEncoderDecoderModel(options, dataset.info, "cpu")
+    return (
+        options,
+        dataset,
+        LoopSeqEncoderDecoderModel(
+            dataset.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+        ),
+    )
 
 
 def test_decoding_gives_the_same_sequences(parts):
@@ -67,7 +74,7 @@ def test_batches_and_losses_are_the_same(parts):
 def test_training_steps_go_the_same_way(parts):
     options, dataset, model = parts
     options.enc_kl_anneal_cycle, options.niter = -1, 9
-    trainer = Trainer(model, dataset, options)
+    trainer = Trainer(model, dataset, **options_for(Trainer, options))
     training = plain.PlainTraining(model, dataset)
     batches = torch.arange(8).split(4)
     dataset.shuffled = lambda batch_size, generator: batches

@@ -18,8 +18,8 @@ from loopdraw.data.progress import FAILED_FILE, SlicingProgress
 from loopdraw.data.slicing_run import SlicingTask, slice_files
 from loopdraw.files import UserError, load_npz, save_npz
 from loopdraw.folder_lock import folder_lock
+from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS
-from loopdraw.loops.slicing import load_mesh
 
 __all__ = [
     "CachedLoops",

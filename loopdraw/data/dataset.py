@@ -13,8 +13,13 @@ import torch
 
 from loopdraw.data import build
 from loopdraw.files import UserError, load_npz, save_npz
-from loopdraw.loops.representations import REPRESENTATIONS, Representation, representation_with_id
-from loopdraw.options import require
+from loopdraw.loops.representations import (
+    REPRESENTATIONS,
+    Representation,
+    representation_with_id,
+    sequence_planes,
+    sequence_to_loops,
+)
 
 INFO_FILE = "dataset_info.npz"
 
@@ -60,6 +65,31 @@ class DatasetInfo:
         """Undo `normalise`. Every timestep (..., F) counts: a decoder's zeros are values."""
         return timesteps * self.dataset_std + self.dataset_mean
 
+    def planes_of(self, sequence):
+        """The plane of each timestep of a sequence (T, F), not normalised, by its flags.
+
+        Returns
+        -------
+        (T,) int, -1 where there is no loop
+        """
+        return sequence_planes(sequence, self.n_planes, self.representation, self.use_eos_token)
+
+    def loops(self, sequence, plane_index=None):
+        """The loops of each plane of a sequence (T, F), not normalised.
+
+        Parameters
+        ----------
+        sequence : (T, F) float
+        plane_index : (T,) int, the plane of each timestep; None to read it off the flags
+
+        Returns
+        -------
+        list of P lists of (k, 2) float loops
+        """
+        return sequence_to_loops(
+            sequence, self.n_planes, self.representation, self.use_eos_token, plane_index
+        )
+
     def save(self, folder):
         """Write `dataset_info.npz` into the folder of a checkpoint."""
         save_npz(
@@ -73,13 +103,13 @@ class DatasetInfo:
         )
 
     @classmethod
-    def load(cls, folder, options):
+    def load(cls, folder, loop_repr_type=None):
         """Read `dataset_info.npz` from the folder of a checkpoint; None when there is none.
 
         Raises
         ------
         UserError
-            When it is damaged, or made with another representation than the options ask for.
+            When it is damaged, or made with another representation than `loop_repr_type`.
         """
         path = Path(folder) / INFO_FILE
         if not path.exists():
@@ -87,10 +117,10 @@ class DatasetInfo:
         names = ("planes", "dataset_mean", "dataset_std", "n_timesteps", "loop_repr_type")
         arrays = load_npz(path, (*names, "use_eos_token"), what="a dataset info file")
         representation = representation_with_id(int(arrays["loop_repr_type"]))
-        if representation.name != options.loop_repr_type:
+        if loop_repr_type not in (None, representation.name):
             raise UserError(
                 f"{path}: the model was trained on {representation.name} loops, but the options "
-                f"say {options.loop_repr_type}; set --loop_repr_type {representation.name}"
+                f"say {loop_repr_type}; set --loop_repr_type {representation.name}"
             )
         return cls(
             planes=arrays["planes"],
@@ -250,31 +280,40 @@ def _moments(rows_of, sequences):
     return mean, np.sqrt(squares / n_rows)
 
 
-def load_caches(options, report=print):
-    """The caches of `--dataroot`, slicing meshes where there are none yet.
+def load_caches(
+    dataroot,
+    loop_repr_type="ellipse-multiple",
+    *,
+    use_eos_token=False,
+    num_workers=0,
+    mesh_timeout=120.0,
+    dask_scheduler=None,
+    report=print,
+):
+    """The caches of a dataset folder, slicing meshes where there are none yet.
 
     Parameters
     ----------
-    options : with `dataroot`, `loop_repr_type`, `use_eos_token`, and how meshes are sliced:
-        `num_workers`, `mesh_timeout`, `dask_scheduler`
+    dataroot : path of the folder, with train/ and perhaps test/
+    loop_repr_type : str, a name of `REPRESENTATIONS`
+    use_eos_token, num_workers, mesh_timeout, dask_scheduler : see `build.build_or_load_cache`
     report : function that gets lines of progress
 
     Returns
     -------
     dict of split, "train" and perhaps "test", to build.CachedLoops
     """
-    require(options, "dataroot")
-    root = Path(options.dataroot)
+    root = Path(dataroot)
     if not root.is_dir():
         raise UserError(f"{root}: no such dataset folder; --dataroot must hold train/")
     caches = {
         split: build.build_or_load_cache(
             root / split,
-            options.loop_repr_type,
-            use_eos_token=options.use_eos_token,
-            num_workers=options.num_workers,
-            mesh_timeout=options.mesh_timeout,
-            dask_scheduler=options.dask_scheduler,
+            loop_repr_type,
+            use_eos_token=use_eos_token,
+            num_workers=num_workers,
+            mesh_timeout=mesh_timeout,
+            dask_scheduler=dask_scheduler,
             report=report,
         )
         for split in ("train", "test")
@@ -288,25 +327,47 @@ def load_caches(options, report=print):
     return caches
 
 
-def load_datasets(options, info=None, report=print):
-    """The train and test sets of `--dataroot`, slicing meshes where no cache is there yet.
+def load_datasets(
+    dataroot,
+    loop_repr_type="ellipse-multiple",
+    *,
+    info=None,
+    data_norm_by="per_value",
+    architecture="transformer",
+    use_eos_token=False,
+    num_workers=0,
+    mesh_timeout=120.0,
+    dask_scheduler=None,
+    report=print,
+):
+    """The train and test sets of a dataset folder, slicing meshes where no cache is there yet.
 
     Parameters
     ----------
-    options : as for `load_caches`, with `data_norm_by` and `architecture`
+    dataroot, loop_repr_type, use_eos_token, num_workers, mesh_timeout, dask_scheduler, report :
+        as for `load_caches`
     info : DatasetInfo of a trained model, or None to take it from the train set
-    report : function that gets lines of progress
+    data_norm_by : "per_value" (each feature), "whole_array" (two scalars) or "none"
+    architecture : str; one that starts with "pointnet" needs points on the surfaces as well
 
     Returns
     -------
     train : LoopSeqDataset
     test : LoopSeqDataset, or None when there is no test folder
     """
-    caches = load_caches(options, report)
-    root, train = Path(options.dataroot), caches["train"]
+    caches = load_caches(
+        dataroot,
+        loop_repr_type,
+        use_eos_token=use_eos_token,
+        num_workers=num_workers,
+        mesh_timeout=mesh_timeout,
+        dask_scheduler=dask_scheduler,
+        report=report,
+    )
+    root, train = Path(dataroot), caches["train"]
     if info is None:
-        representation = REPRESENTATIONS[options.loop_repr_type]
-        mean, std = _statistics(train.sequences, representation, options.data_norm_by)
+        representation = REPRESENTATIONS[loop_repr_type]
+        mean, std = _statistics(train.sequences, representation, data_norm_by)
         info = DatasetInfo(
             planes=train.planes,
             dataset_mean=mean,
@@ -320,7 +381,7 @@ def load_datasets(options, info=None, report=print):
             f"{root}: its planes are not those that the model was trained with; "
             "use the dataset it was trained on"
         )
-    clouds = options.architecture.startswith("pointnet")
+    clouds = architecture.startswith("pointnet")
     datasets = [
         cache and LoopSeqDataset(cache, info, root / split, clouds)
         for split, cache in (("train", train), ("test", caches.get("test")))

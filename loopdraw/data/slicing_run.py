@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from loopdraw.files import UserError
+from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
-from loopdraw.loops.slicing import load_mesh, slice_mesh
+from loopdraw.loops.slicing import slice_mesh
 
 # A process that is stuck outside Python does not see its own time limit; it is given this much
 # more, in seconds, which also covers the start of the processes.

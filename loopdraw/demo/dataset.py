@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from loopdraw.files import UserError, run_script
+from loopdraw.loops.geometry import signed_area
 
 FAMILIES = ("vases", "sofas")
 N_PLANES = 32
@@ -192,7 +193,6 @@ def centred(solid):
 
 def slices_are_clear(solid, scan_axis):
     """Whether every plane meets the solid, and the loops are neither tiny nor too many."""
-    from loopdraw.loops.geometry import signed_area
 
     # Manifold slices across z.
     upright = solid.rotate({"x": (0, -90, 0), "y": (90, 0, 0)}[scan_axis])

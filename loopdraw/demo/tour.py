@@ -16,7 +16,7 @@ import loopdraw
 from loopdraw.demo import dataset
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import run_script
-from loopdraw.surface.outputs import free_stem
+from loopdraw.surface.outputs import SUFFIXES, free_stem
 from loopdraw.threads import wait_briefly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,13 +47,13 @@ def main():
     print("\nDrawing ...", flush=True)
     pictures = {
         "twelve samples": draw_gallery(
-            [scene_of(shape) for shape in samples], "samples.png", columns=6, framing="each"
+            [shape.scene() for shape in samples], "samples.png", columns=6, framing="each"
         ),
         "from one vase to another": draw_gallery(
-            [scene_of(shape) for shape in interpolated], "interpolation.png", N_INTERPOLATED
+            [shape.scene() for shape in interpolated], "interpolation.png", N_INTERPOLATED
         ),
         "a mesh the model has not seen, and roughly what it looks like to it": draw_gallery(
-            [scene_of_mesh(TEST_MESH), scene_of(reconstructed)], "reconstruction.png", columns=2
+            [scene_of_mesh(TEST_MESH), reconstructed.scene()], "reconstruction.png", columns=2
         ),
         "one loop moved (red), and what follows (pink)": draw_edit(before, after, "edit.png"),
     }
@@ -86,17 +86,18 @@ def sample(model):
 
 def interpolate(model):
     """Shapes on the way from one random vase to another."""
+    from loopdraw.model.latents import shape_generator
+
     # At the prompt, `submit interp 8 ? ?` draws these two latents after the samples.
-    random = np.random.default_rng(np.random.SeedSequence(SEED, spawn_key=(N_SAMPLES,)))
-    a, b = (model.decode(random.standard_normal(model.latent_size)) for _ in range(2))
+    a, b = shape_generator(SEED, N_SAMPLES).standard_normal((2, model.latent_size))
     show(f"model.interpolate(a, b, {N_INTERPOLATED})  # two random vases")
     return saved("interpolate", model.interpolate(a, b, N_INTERPOLATED))
 
 
 def reconstruct(model):
     """A mesh as the model sees it."""
-    show(f'model.encode("{TEST_MESH}", fit=False)')
-    return saved("encode", [model.encode(TEST_MESH, fit=False)])[0]
+    show(f'model.encode("{TEST_MESH}")')
+    return saved("encode", [model.encode(TEST_MESH)])[0]
 
 
 def edit(model):
@@ -114,8 +115,9 @@ def edit(model):
 def saved(what, shapes):
     """Save shapes and say so; returns them."""
     for number, shape in enumerate(shapes, 1):
-        path = Path(f"{free_stem(SHAPES)}.obj")
-        shape.save(path)
+        stem = free_stem(SHAPES)
+        for suffix in SUFFIXES:
+            path = shape.save(f"{stem}{suffix}")
         counts = [len(loops) for loops in shape.loops]
         print(
             f"[{number}/{len(shapes)}] {what}: {sum(counts)} loops on {np.count_nonzero(counts)} "
@@ -126,14 +128,6 @@ def saved(what, shapes):
 
 
 # --------------------------------------------------------------------------------------- pictures
-
-
-def scene_of(shape, **marks):
-    """The scene.Scene of a shape; `marks` are loops to mark, as in scene.Scene."""
-    from loopdraw.view.scene import Scene
-
-    mesh = shape.mesh
-    return Scene((mesh.vertices, mesh.faces), shape.planes, shape.loops, **marks)
 
 
 def scene_of_mesh(path):
@@ -163,14 +157,7 @@ def draw_edit(before, after, name):
     from loopdraw.view.scene import Look, fit_camera
     from loopdraw.view.viewer import render_image
 
-    edited = sorted({edit.first for edit in load_edits(ROOT / EDIT).edits})
-    n_loops = sum(len(loops) for loops in after.loops)
-    marks = {
-        "edited": edited,
-        "regenerated": range(edited[-1] + 1, n_loops),
-        "untouched": (before.planes, before.loops),
-    }
-    scenes = [scene_of(before), scene_of(after, **marks)]
+    scenes = [before.scene(), after.scene()]
     look = Look(ground_shadow=True)
     camera = fit_camera(np.concatenate([scene.points() for scene in scenes]), EDIT_SIZE)
     pictures = [render_image(scene, camera, EDIT_SIZE, look) for scene in scenes]

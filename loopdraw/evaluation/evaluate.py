@@ -8,7 +8,6 @@ import torch
 from joblib import cpu_count
 from tqdm import tqdm
 
-from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.evaluation.measures import measure_shapes, validity
 from loopdraw.evaluation.metrics import generation_scores, novelty
 from loopdraw.evaluation.page import save_page
@@ -22,8 +21,6 @@ from loopdraw.evaluation.scores import (
     reconstruction,
 )
 from loopdraw.files import UserError, write_text
-from loopdraw.model.checkpoints import checkpoint_label
-from loopdraw.model.vae import LoopSeqEncoderDecoderModel, pick_device
 
 JSON_FILE, PAGE_FILE = "evaluation.json", "evaluation.png"
 
@@ -43,27 +40,39 @@ def report(numbers, pictures, folder):
     print(f"\nsaved {folder / JSON_FILE} and {folder / PAGE_FILE}")
 
 
-def evaluate(options):
-    """Measure the model that the options name, on their dataset.
+def evaluate(model, sets, *, n_samples=None, seed=0, n_workers=0):
+    """Measure a model on its dataset.
+
+    Parameters
+    ----------
+    model : LoopSeqEncoderDecoderModel
+    sets : dict of LoopSeqDataset, "train" and perhaps "test"
+    n_samples : int, shapes to generate; by default as many as the test set has
+    seed : int
+    n_workers : int, processes; 0 for one a core
 
     Returns
     -------
     numbers : dict, ready for JSON
     pictures : dict of the loops that `page` draws
+
+    Raises
+    ------
+    UserError
+        When weights of the model are not finite.
     """
-    model, sets, epoch = _load(options)
-    seed = 0 if options.seed is None else options.seed
+    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
+        raise UserError(
+            "the weights of the checkpoint are not finite; evaluate another epoch with --load_epoch"
+        )
     rng = np.random.default_rng(seed)
-    n_workers = options.num_workers or cpu_count()
+    n_workers = n_workers or cpu_count()
     info = model.info
 
     predictions = {name: predict(model, dataset) for name, dataset in sets.items()}
     held_out = "test" if "test" in sets else "train"
     ways = interpolations(model, predictions[held_out].mu, rng)
     numbers = {
-        "checkpoint": options.save_dir,
-        "epoch": epoch,
-        "dataset": options.dataroot,
         "seed": seed,
         "reconstruction": {
             name: reconstruction(info, dataset, predictions[name], rng, n_workers)
@@ -73,7 +82,6 @@ def evaluate(options):
         "interpolation": interpolation_smoothness(info.planes, ways, n_workers)
         | {"between": held_out},
     }
-    n_samples = options.n_samples
     if n_samples is None:
         n_test = len(sets["test"]) if "test" in sets else SAMPLES_WITHOUT_TEST_SET
         n_samples = min(n_test, MOST_SHAPES["test"])
@@ -92,20 +100,6 @@ def evaluate(options):
         "interpolation": ways[0] if ways else [],
     }
     return numbers | generation, pictures
-
-
-def _load(options):
-    """The model of the options, the sets of their dataset by name, and the epoch's label."""
-    train, test = load_datasets(options, DatasetInfo.load(options.save_dir, options))
-    model = LoopSeqEncoderDecoderModel(options, train.info, pick_device(options))
-    epoch = -1 if options.load_epoch is None else options.load_epoch
-    model.load(options.save_dir, epoch)
-    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
-        raise UserError(
-            f"{options.save_dir}: the weights of epoch {checkpoint_label(epoch)} are not finite; "
-            "evaluate another epoch with --load_epoch"
-        )
-    return model, {"train": train} | ({"test": test} if test else {}), checkpoint_label(epoch)
 
 
 def _generation(model, sets, n_samples, rng, n_workers):

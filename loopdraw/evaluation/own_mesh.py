@@ -1,6 +1,6 @@
 """A mesh of the user's as a latent of a model, and how well the model knows such shapes."""
 
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,8 @@ from loopdraw.data.cache import CachedLoops
 from loopdraw.data.dataset import LoopSeqDataset
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import scan_axis
-from loopdraw.loops.mesh_files import load_mesh
-from loopdraw.loops.representations import eos_timestep, loops_to_sequence, sequence_to_loops
+from loopdraw.loops.mesh_files import as_mesh, fit_to_unit
+from loopdraw.loops.representations import eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
 
 FEW_PLANES = 0.5  # share of the planes that a mesh set up as those of the dataset would meet
@@ -25,55 +25,13 @@ class EncodedMesh(NamedTuple):
     report: str  # how well the model reproduces it, in one line
 
 
-def read_mesh(path):
-    """Read a mesh of any format that trimesh knows.
-
-    Returns
-    -------
-    vertices : (n, 3) float
-    faces : (m, 3) int
-
-    Raises
-    ------
-    UserError
-        When the file is missing, damaged, of an unknown format, or has no faces.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".obj":
-        return load_mesh(path)
-    import trimesh
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a mesh there")
-    try:
-        mesh = trimesh.load_mesh(path, process=False)
-        if isinstance(mesh, trimesh.Scene):
-            mesh = mesh.to_mesh()
-    except Exception as error:  # its readers raise whatever comes to hand
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a mesh ({reason}); try .obj or .stl") from None
-    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-        raise UserError(f"{path}: has no faces; expected a triangle mesh")
-    return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-
-
-def fit_to_unit(vertices, faces):
-    """The vertices (n, 3) moved and scaled: centred at the origin, the longest side 1.
-
-    Vertices that no face uses play no part.
-    """
-    used = vertices[np.unique(faces)]
-    low, high = used.min(axis=0), used.max(axis=0)
-    return (vertices - (low + high) / 2) / ((high - low).max() or 1.0)
-
-
-def encode_mesh(model, path, fit=False):
+def encode_mesh(model, mesh, fit=False):
     """Slice a mesh with a model's planes and encode it.
 
     Parameters
     ----------
     model : vae.LoopSeqEncoderDecoderModel
-    path : path of the mesh
+    mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
     fit : bool, first centre it and make its longest side 1
 
     Returns
@@ -85,7 +43,8 @@ def encode_mesh(model, path, fit=False):
     UserError
         When the file is no mesh or no plane meets it.
     """
-    vertices, faces = read_mesh(path)
+    vertices, faces = as_mesh(mesh)
+    path = mesh if isinstance(mesh, (str, os.PathLike)) else "the mesh"
     if fit:
         vertices = fit_to_unit(vertices, faces)
     info = model.info
@@ -108,7 +67,7 @@ def encode_mesh(model, path, fit=False):
 
     predicted = model.decode(latent)[0]
     # By the flags, as the model sees it: it cannot know of planes that the mesh does not meet.
-    given, made = (_read(info, s) for s in (sequence, predicted))
+    given, made = (info.loops(s) for s in (sequence, predicted))
     # Imported here: it takes as long as half of torch, and the prompt should not wait for it.
     from loopdraw.evaluation.measures import surface_distance
 
@@ -145,17 +104,13 @@ def _encode(model, path, vertices, faces, sequence, plane_index):
         repairs=np.zeros((1, 3), dtype=np.int32),
     )
     dataset = LoopSeqDataset(loops, info, path)
-    if model.options.architecture.startswith("pointnet"):
+    if model.needs_point_clouds:
         import trimesh
 
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         points, _ = trimesh.sample.sample_surface(mesh, N_CLOUD_POINTS, seed=0)
         dataset.point_clouds = torch.from_numpy(np.asarray(points, dtype=np.float32))[None]
     return model.encode(dataset.to(model.device).batch([0]))[0].cpu().numpy()
-
-
-def _read(info, sequence):
-    return sequence_to_loops(sequence, info.n_planes, info.representation, info.use_eos_token)
 
 
 def _listed(point):

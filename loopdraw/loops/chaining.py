@@ -14,6 +14,8 @@ import math
 import numpy as np
 import shapely
 
+from loopdraw.loops.geometry import signed_area
+
 # Lengths in units of the mesh size, the longest side of its bounding box.
 SAME_POINT = 1e-6
 CRACK = 2e-3  # a gap up to this wide is a crack, a wider one is a hole
@@ -231,15 +233,8 @@ def _to_loops(chains, ends):
     repeated = np.abs(points[following] - points).max(axis=1) <= SAME_POINT
     points, loop = points[~repeated], loop[~repeated]
     n_points = np.bincount(loop, minlength=len(chains))
-    stops = np.cumsum(n_points)
-    starts = stops - n_points
-
-    # Shoelace formula, relative to the first point so that small loops keep their digits.
-    x, y = (points - points[starts[loop]]).T
-    following = np.arange(1, len(points) + 1)
-    following[stops[n_points > 0] - 1] = starts[n_points > 0]
-    areas = 0.5 * np.bincount(loop, x * y[following] - x[following] * y, minlength=len(chains))
-    return np.split(points, stops[:-1]), areas
+    loops = np.split(points, np.cumsum(n_points)[:-1])
+    return loops, [signed_area(loop) for loop in loops]
 
 
 def _is_made_of_sheets(chain, wide_gaps, ends):

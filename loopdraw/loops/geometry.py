@@ -1,22 +1,21 @@
-"""Planes and closed planar loops: frames, areas, resampling, nesting.
+"""Planes and closed planar loops: frames, areas, resampling, normals.
 
-A plane is a (4, 3) array: normal, a point on the plane, in-plane x axis, in-plane y axis. A loop
-is a (k, 2) array of points (u, v) in a plane, closed implicitly: its first point is not repeated.
-A point (u, v) lies at `point + u * xaxis + v * yaxis`.
+A plane is a (4, 3) array: normal, a point on the plane, in-plane x axis, in-plane y axis. A loop is
+a (k, 2) array of points (u, v) in a plane. It is closed implicitly: the first point is not repeated
+at the end. In space, a point (u, v) lies at `point + u * xaxis + v * yaxis`.
 
-The in-plane frames are those of the published datasets. For scans along x and y they are
+The in-plane axes are the same as in the published datasets. For scans along x and y they are
 left-handed: xaxis x yaxis = -normal.
 """
 
 import numpy as np
-import shapely
 
 # Scan axis -> (normal, in-plane x axis, in-plane y axis), as indices of the world axes.
 SCAN_FRAMES = {"x": (0, 2, 1), "y": (1, 0, 2), "z": (2, 0, 1)}
 
 
 def parse_planespec(text):
-    """Read a `planespec.txt`: scan axis, number of planes, min and max coordinate, one a line.
+    """Read a `planespec.txt`: scan axis, number of planes, min and max coordinate, one per line.
 
     Returns
     -------
@@ -27,7 +26,7 @@ def parse_planespec(text):
     Raises
     ------
     ValueError
-        With the reason, when the text is anything else.
+        With the reason, when the text is not like that.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) != 4:
@@ -58,7 +57,7 @@ def parse_planespec(text):
 
 
 def make_planes(axis, n_planes, low, high):
-    """Evenly spaced parallel planes, both ends included.
+    """Evenly spaced parallel planes, including both ends.
 
     Returns
     -------
@@ -97,12 +96,12 @@ def signed_area(loop):
     """Area inside a closed loop (k, 2), positive when it runs counter-clockwise in (u, v)."""
     u, v = loop[:, 0], loop[:, 1]
     # Relative to the first point, so that small loops far from the origin keep their digits.
-    u, v = u - u[0], v - v[0]
+    u, v = u - u[:1], v - v[:1]
     return 0.5 * float(np.dot(u, following(v)) - np.dot(v, following(u)))
 
 
 def following(values):
-    """For each point of a closed loop what belongs to the next one; `np.roll` is much slower."""
+    """The values of the next point, for each point of a closed loop; `np.roll` is much slower."""
     return np.concatenate([values[1:], values[:1]])
 
 
@@ -129,49 +128,24 @@ def sort_by_area(loops):
     return sorted(loops, key=lambda loop: -abs(signed_area(loop)))
 
 
-def nesting_depths(loops):
-    """How many of the other loops each loop lies inside.
-
-    By the even-odd rule an even depth is the outside of solid, an odd depth a hole. A loop counts
-    as inside when a point of its own interior is inside the other and it is the smaller one.
-
-    Returns
-    -------
-    (n,) int
-    """
-    if len(loops) < 2:
-        return np.zeros(len(loops), dtype=int)
-    polygons = shapely.make_valid(
-        np.array([shapely.Polygon(loop) if len(loop) > 2 else shapely.Polygon() for loop in loops])
-    )
-    # `point_on_surface` of a loop with nested loops may fall into one of those; that is harmless,
-    # because only larger loops can contain it.
-    inner = shapely.point_on_surface(polygons)
-    areas = shapely.area(polygons)
-    inside = shapely.contains_properly(polygons[None, :], inner[:, None])  # (inner one, outer one)
-    larger = areas[None, :] > areas[:, None]
-    return (inside & larger).sum(axis=1)
-
-
 def outward_normals(loop, depth):
-    """Unit normals in the plane, one a point, that point out of the solid.
+    """Unit normals in the plane, one per point, that point out of the solid.
 
-    Each is the normal of the segment from that point to the next, as in the published slices
-    files. For a loop of odd depth, a hole, they point into the hole.
+    Each is the normal of the segment from its point to the next, as in the published slices files.
+    A loop of odd depth bounds a hole, and its normals point into the hole.
 
     Parameters
     ----------
     loop : (k, 2) float
-    depth : int, from `nesting_depths`
+    depth : int, from `nesting.nesting_depths`
 
     Returns
     -------
     (k, 2) float
     """
     tangents = following(loop) - loop
-    normals = np.stack(
-        [tangents[:, 1], -tangents[:, 0]], axis=1
-    )  # right of the direction of travel
+    # Right of the direction of travel.
+    normals = np.stack([tangents[:, 1], -tangents[:, 0]], axis=1)
     if (signed_area(loop) < 0) != (depth % 2 == 1):
         normals = -normals
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)

@@ -1,29 +1,29 @@
-"""A Wavefront `.obj` file as plain triangles.
+"""Mesh files: reading and writing triangles.
 
-Slicing needs positions and triangles only, from files made by many hands. trimesh reads the common
-ones, but counts relative (negative) indices from the end of the file, which scrambles files of
-several objects, splits vertices at texture seams, does not say what is wrong with a file, and takes
-19 to 37 ms for 12,000 faces, most where there are quads or texture coordinates; reading and slicing
-together should take 30. This reader takes lines in bulk: 11 to 18 ms for the same files. It goes
-line by line only where a file asks for it.
+`read_mesh` reads any format that trimesh knows and uses `load_mesh` for `.obj` files. `save_mesh`
+writes `.obj`, `.ply`, `.stl` and `.glb`.
+
+The `.obj` reader is our own. Slicing needs only positions and triangles, from files made by many
+programs. trimesh reads the common ones, but it counts relative (negative) indices from the end of
+the file, which scrambles files with several objects. It also splits vertices at texture seams, does
+not say what is wrong with a file, and is slower. Ours takes lines in bulk and goes line by line
+only where a file needs it.
 """
 
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import shapely
 
-from loopdraw.files import UserError
+from loopdraw.files import UserError, write_aside, write_text
+
+MESH_FORMATS = (".obj", ".ply", ".stl", ".glb")  # that `save_mesh` writes
 
 
-def load_mesh(path):
-    """Read the triangles of an `.obj` file.
-
-    Polygons are triangulated; several objects become one mesh; texture coordinates, normals,
-    colours, groups and materials are passed over. Vertices keep their order, used or not. Faces
-    with a vertex that is not finite, and faces of fewer than three corners, are left out (slicing
-    closes the holes).
+def read_mesh(path):
+    """Read a mesh file of any format that trimesh knows.
 
     Returns
     -------
@@ -33,7 +33,67 @@ def load_mesh(path):
     Raises
     ------
     UserError
-        When the file cannot be read, is no `.obj` file, is damaged, or has no usable face.
+        When the file is missing, damaged, of an unknown format, or has no faces.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".obj":
+        return load_mesh(path)
+    import trimesh
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a mesh there")
+    try:
+        mesh = trimesh.load_mesh(path, process=False)
+        if isinstance(mesh, trimesh.Scene):
+            mesh = mesh.to_mesh()
+    except Exception as error:  # its readers raise whatever comes to hand
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as a mesh ({reason}); try .obj or .stl") from None
+    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
+        raise UserError(f"{path}: has no faces; expected a triangle mesh")
+    return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def as_mesh(mesh):
+    """Vertices and faces of a mesh, however it is given.
+
+    Parameters
+    ----------
+    mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
+
+    Returns
+    -------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+
+    Raises
+    ------
+    UserError
+        When it is a path and `read_mesh` refuses it.
+    """
+    if isinstance(mesh, (str, os.PathLike)):
+        return read_mesh(mesh)
+    vertices, faces = (mesh.vertices, mesh.faces) if hasattr(mesh, "faces") else mesh
+    return np.asarray(vertices, dtype=np.float64), np.asarray(faces, dtype=np.int64)
+
+
+def load_mesh(path):
+    """Read the triangles of an `.obj` file.
+
+    Polygons are triangulated, and several objects become one mesh. Texture coordinates, normals,
+    colours, groups and materials are ignored. All vertices are kept in their order, used or not.
+    Faces with a vertex that is not finite and faces with fewer than three corners are left out;
+    slicing closes the holes.
+
+    Returns
+    -------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read, is not an `.obj` file, is damaged, or has no usable face.
     """
     path = Path(path)
     try:
@@ -44,6 +104,55 @@ def load_mesh(path):
         return _parse(text)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def fit_to_unit(vertices, faces):
+    """Move and scale vertices (n, 3): centred at the origin, longest side 1.
+
+    Vertices that no face uses are ignored when measuring.
+    """
+    used = vertices[np.unique(faces)]
+    low, high = used.min(axis=0), used.max(axis=0)
+    return (vertices - (low + high) / 2) / ((high - low).max() or 1.0)
+
+
+def save_mesh(path, vertices, faces):
+    """Write a mesh as `.obj`, `.ply`, `.stl` or `.glb`, by the ending of the path.
+
+    Parameters
+    ----------
+    path : path of the file
+    vertices : (n, 3) float
+    faces : (m, 3) int
+
+    Raises
+    ------
+    UserError
+        When the path has another ending or the file cannot be written.
+    """
+    kind = Path(path).suffix.lower()
+    if kind not in MESH_FORMATS:
+        raise UserError(
+            f"{path}: meshes are not saved as {kind or 'files without an ending'}; "
+            f"use {', '.join(MESH_FORMATS)}"
+        )
+    if kind == ".obj":
+        write_text(path, _obj_text(np.asarray(vertices), np.asarray(faces)))
+        return
+    import trimesh  # slow to import, and slower at writing .obj files
+
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    with write_aside(path) as temporary:
+        mesh.export(temporary, file_type=kind[1:])
+
+
+def _obj_text(vertices, faces):
+    """The lines of an `.obj` file; one format for all of them is what Python does fastest."""
+    points = "v %.8f %.8f %.8f\n" * len(vertices) % tuple(vertices.ravel().tolist())
+    return points + "f %d %d %d\n" * len(faces) % tuple((faces + 1).ravel().tolist())
+
+
+# ---------------------------------------------------------------------------------- the .obj reader
 
 
 def _parse(text):

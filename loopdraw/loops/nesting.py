@@ -1,7 +1,8 @@
-"""The loops of a shape, measured and sorted into outer boundaries and holes.
+"""The loops of a shape: which lie inside which, and their measures.
 
-A loop is the outer boundary of solid when an even number of other loops of its plane contain it,
-and the boundary of a hole when an odd number do.
+A loop lies inside a larger one of its plane when the larger one covers more than half of it. That
+also holds for loops that cross, as decoded loops may. A loop inside an even number of others bounds
+solid from the outside; a loop inside an odd number bounds a hole.
 """
 
 import dataclasses
@@ -16,11 +17,14 @@ from loopdraw.loops.geometry import following
 class Loops:
     """The loops of a shape that enclose an area, as parallel sequences of length n.
 
-    points : list of (k, 2) float; plane, area, thickness : (n,); low, high, centroid : (n, 2);
-    spread : (n, 2, 2) covariance of the points;
-    polygons, regions : (n,) shapely geometries, what a loop encloses with and without the loops
-    directly inside it; radius : (n,) of the largest circle in a region, about;
-    depth : (n,) int, number of loops of its plane that contain it;
+    points : list of (k, 2) float
+    plane, area, thickness : (n,)
+    low, high, centroid : (n, 2)
+    spread : (n, 2, 2), covariance of the points
+    polygons : (n,) shapely geometries, what each loop encloses
+    regions : (n,) shapely geometries, the same without the loops directly inside
+    radius : (n,), about the radius of the largest circle in the region
+    depth : (n,) int, how many loops of its plane it lies inside
     parent : (n,) int, the loop directly around it, or -1
     """
 
@@ -52,13 +56,13 @@ class Loops:
 
 
 def collect_loops(points, planes, least_area):
-    """Measure loops and find out how they are nested.
+    """Measure loops and find how they are nested.
 
     Parameters
     ----------
     points : list of (k, 2) float
     planes : (n,) int, the plane of each
-    least_area : float, loops that enclose less are left out
+    least_area : float, loops that do not enclose more are left out
 
     Returns
     -------
@@ -67,11 +71,7 @@ def collect_loops(points, planes, least_area):
     points = [loop[(loop != following(loop)).any(axis=1)] for loop in points]
     kept = [i for i, loop in enumerate(points) if len(loop) > 2]
     points, planes = [points[i] for i in kept], np.asarray(planes, dtype=int)[kept]
-    ring = np.repeat(np.arange(len(points)), [len(loop) for loop in points])
-    everything = np.concatenate([np.zeros((0, 2)), *points])
-    polygons = shapely.polygons(shapely.linearrings(everything, indices=ring))
-    crossing = ~shapely.is_valid(polygons)
-    polygons[crossing] = shapely.make_valid(polygons[crossing])
+    polygons = _polygons(points)
     area = shapely.area(polygons)
     kept = np.flatnonzero(area > least_area)
     points, planes, polygons, area = (
@@ -93,8 +93,54 @@ def collect_loops(points, planes, least_area):
     return loops
 
 
+def nesting_depths(loops):
+    """How many other loops of the same plane each loop lies inside.
+
+    An even depth means that the loop bounds solid from the outside, an odd depth that it bounds a
+    hole.
+
+    Parameters
+    ----------
+    loops : list of n (k, 2) float, of one plane
+
+    Returns
+    -------
+    (n,) int; 0 for loops that enclose no area
+    """
+    depths = np.zeros(len(loops), dtype=int)
+    index = np.array([i for i, loop in enumerate(loops) if len(loop) > 2], dtype=int)
+    polygons = _polygons([loops[i] for i in index])
+    area = shapely.area(polygons)
+    inner, outer = np.nonzero(~np.eye(len(index), dtype=bool))
+    inner, _ = _nested(polygons, area, inner, outer)
+    depths[index] = np.bincount(inner, minlength=len(index))
+    return depths
+
+
+def _polygons(points):
+    """What each loop (k, 2), k > 2, encloses: (n,) valid shapely geometries."""
+    ring = np.repeat(np.arange(len(points)), [len(loop) for loop in points])
+    everything = np.concatenate([np.zeros((0, 2)), *points])
+    polygons = shapely.polygons(shapely.linearrings(everything, indices=ring))
+    crossing = ~shapely.is_valid(polygons)
+    polygons[crossing] = shapely.make_valid(polygons[crossing])
+    return polygons
+
+
+def _nested(polygons, area, inner, outer):
+    """Of pairs of polygons, two (m,) int, those in which the first lies inside the second.
+
+    Of two polygons with the same area the one listed later counts as the smaller one.
+    """
+    smaller = (area[inner] < area[outer]) | ((area[inner] == area[outer]) & (inner > outer))
+    inner, outer = inner[smaller], outer[smaller]
+    shared = shapely.area(shapely.intersection(polygons[inner], polygons[outer]))
+    nested = shared > 0.5 * area[inner]
+    return inner[nested], outer[nested]
+
+
 def _of_each(function, rows):
-    """`function.reduce` over the rows of each of n arrays (k, ...); loop by loop takes longer."""
+    """`function.reduce` over the rows of each of n arrays (k, ...); faster than a loop."""
     if not rows:
         return np.zeros((0, 2))
     sizes = np.array([len(of_one) for of_one in rows])
@@ -110,21 +156,14 @@ def _covariances(points):
     offsets = np.concatenate(points) - np.repeat(means, sizes, axis=0)
     products = offsets[:, :, None] * offsets[:, None]
     sums = np.add.reduceat(products, np.cumsum(sizes) - sizes)
-    # The smallest share of the identity keeps that of a straight line invertible.
+    # A tiny share of the identity keeps the covariance of a straight line invertible.
     least = 1e-9 * np.eye(2) * (1 + np.trace(sums, axis1=1, axis2=2))[:, None, None]
     return sums / sizes[:, None, None] + least
 
 
 def _nest(loops):
-    """Set the depth and region of every loop; one that is mostly inside another is nested in it."""
-    inner, outer = touching_boxes(loops, 0)
-    smaller = (loops.area[inner] < loops.area[outer]) | (
-        (loops.area[inner] == loops.area[outer]) & (inner > outer)
-    )
-    inner, outer = inner[smaller], outer[smaller]
-    shared = shapely.area(shapely.intersection(loops.polygons[inner], loops.polygons[outer]))
-    nested = shared > 0.5 * loops.area[inner]
-    inner, outer = inner[nested], outer[nested]
+    """Set the depth, parent and region of every loop."""
+    inner, outer = _nested(loops.polygons, loops.area, *touching_boxes(loops, 0))
     loops.depth = np.bincount(inner, minlength=len(loops))
     loops.regions = loops.polygons.copy()
     loops.parent = np.full(len(loops), -1)

@@ -24,9 +24,6 @@ import numpy as np
 
 from loopdraw.loops.chaining import chain_segments
 from loopdraw.loops.geometry import plane_heights
-from loopdraw.loops.mesh_files import load_mesh
-
-__all__ = ["SlicedMesh", "load_mesh", "slice_mesh"]
 
 # A vertex this near to a plane is on it, in units of the mesh size: the rounding of coordinates
 # written with six digits.

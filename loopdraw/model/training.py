@@ -7,7 +7,6 @@ processes that share the batches draw the same numbers as one.
 
 import math
 import os
-import secrets
 import shutil
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from loopdraw.data.augmentation import augment, disturb_history
 from loopdraw.data.dataset import Batch
 from loopdraw.files import UserError
 from loopdraw.model.checkpoints import checkpoint_label, load_state, save_states
-from loopdraw.model.whitening import apply_whitening, fit_whitening
+from loopdraw.model.latents import apply_whitening, fit_whitening
+from loopdraw.processes import draw_seed, rank_and_world_size
 
 # The published program takes gradients of 100 times the loss. With Adam that matters only through
 # its epsilon, but it does to whoever resumes a published run.
@@ -31,27 +31,50 @@ class Trainer:
 
     Parameters
     ----------
-    model : vae.LoopSeqEncoderDecoderModel
-    dataset : dataset.LoopSeqDataset
-    options : argparse.Namespace
+    model : LoopSeqEncoderDecoderModel
+    dataset : LoopSeqDataset
+    save_dir : path of the folder of the checkpoints
+    batch_size, ..., compile : as the command line's options of these names
+    seed : int, or None to draw one
     """
 
-    def __init__(self, model, dataset, options):
+    def __init__(
+        self,
+        model,
+        dataset,
+        save_dir,
+        *,
+        batch_size=4,
+        optimizer="adam",
+        lr=0.001,
+        niter=20,
+        niter_decay=20,
+        count_from_epoch=0,
+        enc_kl_anneal_cycle=100,
+        enc_kl_anneal_formula="ramp",
+        augment=False,
+        disturb_history=False,
+        seed=None,
+        amp=False,
+        compile=False,
+    ):
         self.model = model
         self.dataset = dataset.to(model.device)
-        self.options = options
+        self.save_dir = Path(save_dir)
+        self.batch_size = batch_size
+        self.lr, self.niter, self.niter_decay = lr, niter, niter_decay
+        self.count_from_epoch = count_from_epoch
+        self.enc_kl_anneal_cycle = enc_kl_anneal_cycle
+        self.enc_kl_anneal_formula = enc_kl_anneal_formula
+        self.augment, self.disturb_history = augment, disturb_history
+        self.amp = amp
         self.iteration = 0
-        self.seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+        self.seed = draw_seed(model.device) if seed is None else seed
         self.rank, self.world_size = rank_and_world_size()
         on_gpu = model.device.type == "cuda"
-        optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
+        optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
         self.optimizers = {
-            prefix: optimizer_class(
-                network.parameters(),
-                lr=options.lr,
-                betas=(0.9, 0.999),
-                fused=True,
-            )
+            prefix: optimizer_class(network.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
             for prefix, network in model.networks.items()
         }
         # Of augmentation: on the device, so that no numbers need to travel.
@@ -61,7 +84,7 @@ class Trainer:
             for values in (dataset.dataset_mean, dataset.dataset_std)
         )
         self.losses = _Losses(model)
-        if options.compile:
+        if compile:
             compiler = os.environ.get("CXX", "g++")
             if shutil.which(compiler) is None:
                 raise UserError(
@@ -79,24 +102,22 @@ class Trainer:
             )
         # Padding that all items of a batch share is dropped, which changes no loss. A compiled step
         # on a GPU is recorded for one shape, so there it stays.
-        self.trims = not (options.compile and on_gpu)
+        self.trims = not (compile and on_gpu)
 
     # Schedule
 
     def learning_rate_of(self, epoch):
         """Full for `niter` epochs, then falling to zero over `niter_decay`."""
-        options = self.options
-        decayed = max(0, epoch + 1 - options.niter) / (options.niter_decay + 1)
-        return options.lr * max(0.0, 1.0 - decayed)
+        decayed = max(0, epoch + 1 - self.niter) / (self.niter_decay + 1)
+        return self.lr * max(0.0, 1.0 - decayed)
 
     def annealing_of(self, iteration):
         """Factor of the KL term at an iteration."""
-        options = self.options
-        cycle = options.enc_kl_anneal_cycle
-        if options.enc_kl_weight == 0 or cycle == -1:
+        cycle = self.enc_kl_anneal_cycle
+        if self.model.enc_kl_weight == 0 or cycle == -1:
             return 1.0
-        if options.enc_kl_anneal_formula == "ramp":
-            return 1.0 - (1.0 - options.enc_kl_min) * 0.9999**iteration
+        if self.enc_kl_anneal_formula == "ramp":
+            return 1.0 - (1.0 - self.model.enc_kl_min) * 0.9999**iteration
         return (iteration % cycle) / cycle
 
     # Training
@@ -113,7 +134,7 @@ class Trainer:
         UserError
             When a loss is not finite.
         """
-        model, options = self.model, self.options
+        model = self.model
         generator = torch.Generator().manual_seed(self._epoch_seed(epoch))
         self.generator.manual_seed(self._epoch_seed(epoch))
         torch.manual_seed(self._epoch_seed(epoch) + self.rank)  # for dropout
@@ -121,7 +142,7 @@ class Trainer:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate_of(epoch)
-        batches = self.dataset.shuffled(options.batch_size, generator)
+        batches = self.dataset.shuffled(self.batch_size, generator)
         noise = torch.randn(len(self.dataset), model.latent_size, generator=generator)
         noise = noise.to(model.device)
         total = torch.zeros(2, device=model.device)
@@ -138,7 +159,7 @@ class Trainer:
         if not (math.isfinite(reconstruction) and math.isfinite(kl)):
             raise UserError(
                 f"epoch {epoch}: the loss is not finite (reconstruction {reconstruction}, "
-                f"KL {kl}); the last checkpoint in {options.save_dir} is untouched; resume it "
+                f"KL {kl}); the last checkpoint in {self.save_dir} is untouched; resume it "
                 "with a lower --lr"
             )
         return reconstruction, kl
@@ -149,16 +170,16 @@ class Trainer:
     def _batch(self, indices, trim):
         """The batch of these items, varied at random if the options ask for it."""
         batch = self.dataset.batch(indices, trim)
-        if not (self.options.augment or self.options.disturb_history):
+        if not (self.augment or self.disturb_history):
             return batch
         padding = batch.padding[1:, :, None]
         timesteps = batch.targets * self.std + self.mean  # (T, B, F)
         flags = timesteps[..., -1].masked_fill(padding[..., 0], 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
-        if self.options.augment:
+        if self.augment:
             points = augment(points, flags, self.dataset.info.n_planes, self.generator)
         history = points
-        if self.options.disturb_history:
+        if self.disturb_history:
             history = disturb_history(points, self.mean[:-1].view(-1, 2), self.generator)
         flag = timesteps[..., -1:]
         targets, history = (
@@ -197,7 +218,7 @@ class Trainer:
 
     def _optimize(self, batch, noise, weights=None, n_present=None):
         device_type = self.model.device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.options.amp):
+        with torch.autocast(device_type, torch.bfloat16, enabled=self.amp):
             reconstruction, kl = self.losses(batch, noise, weights, n_present)
         if self.world_size > 1:
             # The floor applies to the KL of the whole batch. Gradients are averaged over the
@@ -243,10 +264,10 @@ class Trainer:
             for prefix, network in self.model.networks.items():
                 states[f"{prefix}{label}_net.pth"] = network.state_dict()
                 states[f"{prefix}{label}_optimizer.pth"] = self.optimizers[prefix].state_dict()
-            save_states(self.options.save_dir, label, states)
+            save_states(self.save_dir, label, states)
 
-    def resume(self, load_epoch):
-        """Load a checkpoint to go on from.
+    def resume(self, load_epoch, keeps_seed=False):
+        """Load a checkpoint to go on from; with `keeps_seed`, also the seed that it was begun with.
 
         Optimizers and the state of training are optional: published checkpoints lack the latter,
         and those handed on for inference both.
@@ -255,7 +276,7 @@ class Trainer:
         -------
         int or None : the last epoch trained, where the checkpoint says it
         """
-        folder, label = Path(self.options.save_dir), checkpoint_label(load_epoch)
+        folder, label = self.save_dir, checkpoint_label(load_epoch)
         self.model.load(folder, load_epoch)
         for prefix, optimizer in self.optimizers.items():
             path = folder / f"{prefix}{label}_optimizer.pth"
@@ -278,12 +299,12 @@ class Trainer:
                 ) from None
         path = folder / f"{label}_training_state.pth"
         if not path.exists():
-            batches = -(-len(self.dataset) // self.options.batch_size)
-            self.iteration = self.options.count_from_epoch * batches
+            batches = -(-len(self.dataset) // self.batch_size)
+            self.iteration = self.count_from_epoch * batches
             return None
         state = load_state(path)
         self.iteration = state["iteration"]
-        if self.options.seed is None:
+        if keeps_seed:
             self.seed = state["seed"]
         return state["epoch"]
 
@@ -300,8 +321,19 @@ class _Losses(torch.nn.Module):
         return self._losses(*arguments)
 
 
-def rank_and_world_size():
-    """This process's number and how many there are; (0, 1) unless started by torchrun."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+def mean_losses(model, dataset, batch_size):
+    """Losses of a whole set, with z = mu and no annealing: means over its batches.
+
+    Returns
+    -------
+    reconstruction, kl : float
+    """
+    dataset.to(model.device)
+    model.eval()
+    total = torch.zeros(2, device=model.device)
+    batches = torch.arange(len(dataset)).split(batch_size)
+    with torch.inference_mode():
+        for indices in batches:
+            reconstruction, kl = model.losses(dataset.batch(indices, trim=True))
+            total += torch.stack([reconstruction, model.kl_loss(kl)])
+    return (total / len(batches)).tolist()

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
 from loopdraw.loops.representations import sequence_planes
 from loopdraw.model.checkpoints import checkpoint_label, load_state
 from loopdraw.model.decoding import decode_batch, decode_with_intervention
 from loopdraw.model.encoders import build_decoder, build_encoder
+from loopdraw.options import options_for, parse_options
 
 
 class LoopSeqEncoderDecoderModel:
@@ -21,49 +23,92 @@ class LoopSeqEncoderDecoderModel:
 
     Parameters
     ----------
-    options : argparse.Namespace of `options`
     info : DatasetInfo
-    device : torch.device
+    device : torch.device or str
+    architecture, ..., pointnet_hidden_size : the networks, see `build_encoder`, `build_decoder`
+    reco_loss_type, binary_flag_loss_weight : see `reconstruction_loss`
+    enc_kl_weight, enc_kl_min : see `kl_loss`; a weight of 0 makes it a plain autoencoder
+
+    All have the names and defaults of the command line's options.
     """
 
-    def __init__(self, options, info, device):
-        self.options = options
+    def __init__(
+        self,
+        info,
+        device="cpu",
+        *,
+        architecture="lstm",
+        latent_size=8,
+        transformer_arch_version=0,
+        enc_fc_hidden_sizes=(64, 64),
+        dec_fc_hidden_sizes=(64, 64),
+        enc_transformer_d_model=128,
+        enc_transformer_n_layers=4,
+        enc_transformer_n_heads=1,
+        enc_transformer_ffwd_size=256,
+        dec_transformer_d_model=128,
+        dec_transformer_n_layers=4,
+        dec_transformer_n_heads=1,
+        dec_transformer_ffwd_size=256,
+        dec_transformer_dropout=0.0,
+        fourier_map_size=None,
+        fourier_map_sigma=4.0,
+        enc_lstm_hidden_size=64,
+        enc_bidirectional=False,
+        lstm_hidden_size=64,
+        lstm_n_layers=1,
+        pointnet_hidden_size=128,
+        reco_loss_type="l2",
+        binary_flag_loss_weight=1.0,
+        enc_kl_weight=0.5,
+        enc_kl_min=0.05,
+    ):
         self.info = info
         self.device = torch.device(device)
-        self.latent_size = options.latent_size
+        self.architecture = architecture
+        self.latent_size = latent_size
+        self.reco_loss_type = reco_loss_type
+        self.binary_flag_loss_weight = binary_flag_loss_weight
+        self.enc_kl_weight = enc_kl_weight
+        self.enc_kl_min = enc_kl_min
         self.encoder = build_encoder(
-            options.architecture,
+            architecture,
             n_features=info.representation.n_features,
             max_length=info.n_timesteps,
-            latent_size=options.latent_size,
-            fc_hidden_sizes=options.enc_fc_hidden_sizes,
-            d_model=options.enc_transformer_d_model,
-            n_layers=options.enc_transformer_n_layers,
-            n_heads=options.enc_transformer_n_heads,
-            ffwd_size=options.enc_transformer_ffwd_size,
-            lstm_hidden_size=options.enc_lstm_hidden_size,
-            bidirectional=options.enc_bidirectional,
-            pointnet_hidden_size=options.pointnet_hidden_size,
+            latent_size=latent_size,
+            fc_hidden_sizes=enc_fc_hidden_sizes,
+            d_model=enc_transformer_d_model,
+            n_layers=enc_transformer_n_layers,
+            n_heads=enc_transformer_n_heads,
+            ffwd_size=enc_transformer_ffwd_size,
+            lstm_hidden_size=enc_lstm_hidden_size,
+            bidirectional=enc_bidirectional,
+            pointnet_hidden_size=pointnet_hidden_size,
         ).to(self.device)
         self.decoder = build_decoder(
-            options.architecture,
+            architecture,
             n_features=info.representation.n_features,
             has_flag=info.representation.has_flag,
             max_length=info.n_timesteps,
-            latent_size=options.latent_size,
-            fc_hidden_sizes=options.dec_fc_hidden_sizes,
-            transformer_arch_version=options.transformer_arch_version,
-            d_model=options.dec_transformer_d_model,
-            n_layers=options.dec_transformer_n_layers,
-            n_heads=options.dec_transformer_n_heads,
-            ffwd_size=options.dec_transformer_ffwd_size,
-            dropout=options.dec_transformer_dropout,
-            fourier_map_size=options.fourier_map_size,
-            fourier_map_sigma=options.fourier_map_sigma,
-            lstm_hidden_size=options.lstm_hidden_size,
-            lstm_n_layers=options.lstm_n_layers,
+            latent_size=latent_size,
+            fc_hidden_sizes=dec_fc_hidden_sizes,
+            transformer_arch_version=transformer_arch_version,
+            d_model=dec_transformer_d_model,
+            n_layers=dec_transformer_n_layers,
+            n_heads=dec_transformer_n_heads,
+            ffwd_size=dec_transformer_ffwd_size,
+            dropout=dec_transformer_dropout,
+            fourier_map_size=fourier_map_size,
+            fourier_map_sigma=fourier_map_sigma,
+            lstm_hidden_size=lstm_hidden_size,
+            lstm_n_layers=lstm_n_layers,
         ).to(self.device)
         self.eval()
+
+    @property
+    def needs_point_clouds(self):
+        """Whether the encoder reads points on the surface instead of loops."""
+        return self.architecture.startswith("pointnet")
 
     @property
     def networks(self):
@@ -119,7 +164,7 @@ class LoopSeqEncoderDecoderModel:
         """
         mu, log_sigma_squared = self.encode_distribution(batch)
         latents = mu
-        if noise is not None and self.options.enc_kl_weight > 0:
+        if noise is not None and self.enc_kl_weight > 0:
             latents = mu + noise * torch.exp(0.5 * log_sigma_squared)
         outputs = self.teacher_forced(batch, latents)
         present = (~batch.padding[1:]).to(outputs.dtype)  # (T, B)
@@ -131,14 +176,14 @@ class LoopSeqEncoderDecoderModel:
             present,
             present.sum() if n_present is None else n_present,
             self.info.representation.has_flag,
-            self.options.reco_loss_type,
-            self.options.binary_flag_loss_weight,
+            self.reco_loss_type,
+            self.binary_flag_loss_weight,
         )
         return reconstruction, kl_divergence(mu, log_sigma_squared, weights)
 
     def kl_loss(self, kl, anneal=1.0):
         """The KL loss as logged: weight x annealing factor x the divergence, or its floor."""
-        return self.options.enc_kl_weight * anneal * kl.clamp(min=self.options.enc_kl_min)
+        return self.enc_kl_weight * anneal * kl.clamp(min=self.enc_kl_min)
 
     # Decoding
 
@@ -283,12 +328,47 @@ def _explain_mismatch(error):
     )
 
 
-def pick_device(options, report=print):
-    """The device that `--gpu_ids` names, or the CPU, saying so, where there is no such GPU."""
-    wanted = options.gpu_ids[0]
-    if wanted < 0:
-        return torch.device("cpu")
-    if wanted < torch.cuda.device_count():
-        return torch.device("cuda", wanted)
-    report(f"no GPU {wanted} on this machine: using the CPU (--gpu_ids -1 says so up front)")
-    return torch.device("cpu")
+def load_model(
+    folder, *, optfile=None, settings=None, epoch=-1, info=None, device="cpu", report=print
+):
+    """Load a trained model from the folder of its checkpoint.
+
+    Parameters
+    ----------
+    folder : path of the folder, with `enc…_net.pth` and `dec…_net.pth`
+    optfile : path of the options that it was trained with; by default `opt.txt` in the folder.
+        Published checkpoints need it.
+    settings : dict of these options, in place of a file
+    epoch : number of the checkpoint; -1 for the latest
+    info : DatasetInfo; by default `dataset_info.npz` of the folder, or else what the dataset says
+        that the options name
+    device : torch.device or str
+    report : function that gets lines of progress
+
+    Returns
+    -------
+    LoopSeqEncoderDecoderModel, in evaluation mode
+
+    Raises
+    ------
+    UserError
+        When a file is missing, damaged, or of another model.
+    """
+    folder = Path(folder)
+    if settings is None:
+        optfile = Path(optfile or folder / "opt.txt")
+        if not optfile.is_file():
+            raise UserError(f"{optfile}: no such file; name the optfile the model was trained with")
+        settings = vars(parse_options(["--optfile", str(optfile)]))
+    info = info or DatasetInfo.load(folder, settings["loop_repr_type"])
+    if info is None:
+        # Before a dataset is loaded, which may take its time: is there a checkpoint at all?
+        load_state(folder / f"dec{checkpoint_label(epoch)}_net.pth")
+        if settings["dataroot"] is None:
+            raise UserError(f"{folder}: has no dataset_info.npz; name the dataset by --dataroot")
+        info = load_datasets(report=report, **options_for(load_datasets, settings))[0].info
+    model = LoopSeqEncoderDecoderModel(
+        info, device, **options_for(LoopSeqEncoderDecoderModel, settings)
+    )
+    model.load(folder, epoch)
+    return model

@@ -1,8 +1,6 @@
 """What the inference REPL's actions do: decode, rebuild, save, show.
 
-`InferenceEngine` is the engine that `loop_inference_config_and_repl` describes. It opens the
-checkpoint at once and the dataset when it is needed: for its items, for the training items nearest
-to samples, or when no `dataset_info.npz` lies beside the checkpoint.
+`InferenceEngine` is the engine that `loop_inference_config_and_repl` describes.
 """
 
 import contextlib
@@ -13,114 +11,64 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loopdraw.data.dataset import Batch, DatasetInfo, load_datasets
 from loopdraw.editing.edit_files import check_edits, save_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.interventions import Intervention, noting_edits
+from loopdraw.editing.session import EditSession
+from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
-from loopdraw.loops.representations import sequence_planes, sequence_to_loops
-from loopdraw.model.checkpoints import checkpoint_label, load_state
-from loopdraw.model.vae import LoopSeqEncoderDecoderModel, pick_device
 from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView
-from loopdraw.prompt.editing import EditingEngine
-from loopdraw.surface.outputs import free_stem, save_shape
+from loopdraw.surface.outputs import MESH_FORMATS, free_stem, save_shape
 from loopdraw.view.scene import Scene
 
-INTERVENTION_FILE = Path(__file__).parents[2] / "loop_inference_intervention_func.py"
+_NO_WINDOW = (
+    "edit: no window can be opened here; an edit list that was saved elsewhere is applied by "
+    "submit decode <z> --edit <file>"
+)
 
 
-class InferenceEngine(EditingEngine):
+class InferenceEngine:
     """Performs the actions of the REPL with a trained model.
 
     Parameters
     ----------
-    options : argparse.Namespace of `options`, with `save_dir`
-    workers : workers.SurfaceWorkers
-    show : function (title, scene.Scene) that shows a shape to the user, or None
-    report : function that gets lines of progress
-    edit_window : function (session.EditSession, title) that lets the user edit a shape,
-        or None
-
-    Raises
-    ------
-    UserError
-        When the checkpoint or a dataset that it needs is missing or unfit.
+    model : LoopSeqEncoderDecoderModel
+    items : Items of the dataset
+    workers : SurfaceWorkers
+    folder : path of the folder that shapes are saved to
+    intervention_file : path of the user's editing function
+    mesh_formats : endings of the mesh files to save, without their points
+    show : function (title, Scene) that shows a shape to the user, or None
+    edit_window : function (EditSession, title) that lets the user edit a shape, or None
     """
 
-    def __init__(self, options, workers, show=None, report=print, edit_window=None):
-        self.options = options
-        self.report = report
+    def __init__(
+        self,
+        model,
+        items,
+        workers,
+        folder,
+        intervention_file,
+        mesh_formats=MESH_FORMATS,
+        show=None,
+        edit_window=None,
+    ):
+        self.model = model
+        self.info = model.info
+        self.items = items
         self.workers = workers
+        self.folder = Path(folder)
+        self.intervention = Intervention(intervention_file)
+        self.mesh_formats = mesh_formats
         self.show = show
         self.edit_window = edit_window
-        self.intervention = Intervention(INTERVENTION_FILE)
-        self._datasets = None  # (train, test), once loaded
-        epoch = -1 if options.load_epoch is None else options.load_epoch
-        self.info = DatasetInfo.load(options.save_dir, options)
-        if self.info is None:
-            # Before a dataset is loaded, which may take its time: is there a checkpoint at all?
-            load_state(Path(options.save_dir) / f"dec{checkpoint_label(epoch)}_net.pth")
-            self.info = self._train_set().info
-        device = pick_device(options, report)
-        self.model = LoopSeqEncoderDecoderModel(options, self.info, device)
-        self.model.load(options.save_dir, epoch)
-        self.description = (
-            f"{options.save_dir}, epoch {checkpoint_label(epoch)}: {options.architecture}, "
-            f"{self.info.representation.name}, {self.info.n_planes} planes, "
-            f"latents of {options.latent_size} numbers; on the {device.type.upper()}"
-        )
-
-    # ------------------------------------------------------------------------------- the datasets
-
-    def _train_set(self):
-        if self._datasets is None:
-            self._datasets = load_datasets(self.options, self.info, self.report)
-        return self._datasets[0]
-
-    def _items(self):
-        """The split whose items the commands name."""
-        train = self._train_set()
-        if not self.options.load_test_set_for_inference:
-            return train
-        if self._datasets[1] is None:
-            raise UserError(
-                f"{self.options.dataroot}: has no test set; leave out --load_test_set_for_inference"
-            )
-        return self._datasets[1]
 
     def n_items(self):
-        return len(self._items())
+        return len(self.items)
 
     def closest_matches(self, sequences):
-        """Index and mean squared difference of the training items nearest to sequences.
-
-        Parameters
-        ----------
-        sequences : (n, T, F) float, not normalised
-
-        Returns
-        -------
-        (n, 2) float, or None where there is no dataset with a cache
-        """
-        if self._datasets is None and not self._has_caches():
-            return None
-        try:
-            items = self._train_set().sequences
-        except UserError:
-            return None
-        items = items.reshape(len(items), -1)
-        sequences = sequences.reshape(len(sequences), -1)
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b: the nearest in one matrix product, which is exact
-        # enough to choose by, but not to report.
-        squares = np.einsum("ij,ij->i", items, items)
-        nearest = (squares - 2 * sequences @ items.T).argmin(axis=1)
-        differences = np.square(items[nearest] - sequences).mean(axis=1, dtype=np.float64)
-        return np.stack([nearest, differences], axis=1)
-
-    def _has_caches(self):
-        root = Path(self.options.dataroot or "")
-        splits = [root / "train", *(path for path in [root / "test"] if path.is_dir())]
-        return all((split / "preprocessed_cache.npz").is_file() for split in splits)
+        """As `Items.closest_matches`."""
+        return self.items.closest_matches(sequences)
 
     # ----------------------------------------------------------------------------------- actions
 
@@ -158,7 +106,7 @@ class InferenceEngine(EditingEngine):
         to_decode = []
         for task, shape in zip(tasks, shapes, strict=True):
             if isinstance(task.action, GroundTruth):
-                shape.sequence = self._items().sequences[task.action.index]
+                shape.sequence = self.items.split.sequences[task.action.index]
             elif isinstance(task.action, SequenceView):
                 shape.sequence = task.value
             elif isinstance(task.action, Reconstruction) and task.action.teacher_forced:
@@ -175,7 +123,7 @@ class InferenceEngine(EditingEngine):
                 shape.sequence = sequence
         for task, shape in zip(tasks, shapes, strict=True):
             shape.plane_index = self._plane_index(task.action, shape.sequence)
-            shape.loops_by_plane = self._loops(shape.sequence, shape.plane_index)
+            shape.loops_by_plane = self.info.loops(shape.sequence, shape.plane_index)
         return shapes
 
     def _latent(self, task):
@@ -184,13 +132,9 @@ class InferenceEngine(EditingEngine):
             return None
         if isinstance(task.action, Reconstruction):
             _seed_everything(task.seed)
-            batch = self._batch(task.action.index)
+            batch = self.items.batch(task.action.index)
             return self.model.encode(batch, task.action.use_enc_sigma)[0].cpu().numpy()
         return task.value
-
-    def _batch(self, index):
-        batch = self._items().batch([index])
-        return Batch(*(part if part is None else part.to(self.model.device) for part in batch))
 
     def _decode_with_function(self, shape, seed):
         """Decode a shape through the user's function."""
@@ -213,7 +157,7 @@ class InferenceEngine(EditingEngine):
 
     def _teacher_forced(self, index, latent):
         """The decoder's sequence (T, F) for an item of which it is told each loop in turn."""
-        batch = self._batch(index)
+        batch = self.items.batch(index)
         with torch.inference_mode():
             z = torch.as_tensor(latent, device=self.model.device)[None]
             outputs = self.model.teacher_forced(batch, z)
@@ -226,20 +170,13 @@ class InferenceEngine(EditingEngine):
     def _plane_index(self, action, sequence):
         """The plane of each timestep, (T,) int, -1 where there is no loop."""
         if isinstance(action, GroundTruth):
-            return self._items().plane_indices[action.index]
-        info = self.info
-        planes = sequence_planes(sequence, info.n_planes, info.representation, info.use_eos_token)
+            return self.items.split.plane_indices[action.index]
+        planes = self.info.planes_of(sequence)
         if isinstance(action, SequenceView):
             # After the flags have been counted: they count where their loops are not shown, too.
             planes[: action.start] = -1
             planes[len(planes) if action.end is None else action.end :] = -1
         return planes
-
-    def _loops(self, sequence, plane_index=None):
-        info = self.info
-        return sequence_to_loops(
-            sequence, info.n_planes, info.representation, info.use_eos_token, plane_index
-        )
 
     @contextlib.contextmanager
     def _meshes(self, tasks, shapes):
@@ -267,7 +204,7 @@ class InferenceEngine(EditingEngine):
         except ValueError as error:
             raise UserError(f"no mesh: {error}") from error
         if action.save:
-            stem = free_stem(Path(self.options.save_dir) / "inference", _label(action))
+            stem = free_stem(self.folder, _label(action))
             if action.edit is not None:
                 representation, edits = self.info.representation, action.edit.edits
                 path = stem.with_name(stem.name + "-edit.json")
@@ -279,7 +216,7 @@ class InferenceEngine(EditingEngine):
                 mesh,
                 shape.z,
                 action.formats,
-                self.options.save_format,
+                self.mesh_formats,
             )
             message += f", saved {path}"
         if self.show:
@@ -293,7 +230,7 @@ class InferenceEngine(EditingEngine):
         later = range(min(edited), len(placed)) if edited else ()
         untouched = None
         if edited:
-            untouched = self.info.planes, self._loops(shape.untouched)
+            untouched = self.info.planes, self.info.loops(shape.untouched)
         return Scene(
             mesh=mesh,
             planes=self.info.planes,
@@ -302,6 +239,61 @@ class InferenceEngine(EditingEngine):
             regenerated=later,
             untouched=untouched,
         )
+
+    # ----------------------------------------------------------- editing, and meshes of one's own
+
+    def edit(self, title, latent, edit_file, read_latent, read_loops):
+        """Let the user edit the shape of a latent in a window.
+
+        Parameters
+        ----------
+        title : str
+        latent : (L,) float
+        edit_file : edit_files.EditFile to start with, or None
+        read_latent, read_loops : as `session.EditSession`
+
+        Returns
+        -------
+        latent : (L,) float, as it is when the window is closed
+        sequence : (T, F) float32, likewise
+        message : str, what there is to say
+
+        Raises
+        ------
+        UserError
+            When no window can be opened, or the model cannot take the edits.
+        """
+        if self.edit_window is None:
+            raise UserError(_NO_WINDOW)
+        edits = []
+        if edit_file is not None:
+            check_edits(edit_file, self.info)
+            edits = edit_file.edits
+        session = EditSession(
+            self.model,
+            latent,
+            edits,
+            self.folder,
+            read_latent,
+            read_loops,
+            build_surface=self.workers.build,
+            mesh_formats=self.mesh_formats,
+        )
+        try:
+            opened = self.edit_window(session, title)
+        except KeyboardInterrupt:
+            raise UserError(f"stopped; {_kept(session)}") from None
+        if not opened:
+            raise UserError(_NO_WINDOW)
+        return session.editor.latent, session.editor.shape.sequence, _kept(session)
+
+    def loops_of(self, sequence):
+        """The loops (k, 2) of a sequence (T, F), one after the other."""
+        return [loop for loops in self.info.loops(sequence) for loop in loops]
+
+    def encode_mesh(self, path, fit):
+        """As `own_mesh.encode_mesh`."""
+        return encode_mesh(self.model, path, fit)
 
 
 @dataclass
@@ -334,3 +326,9 @@ def _seed_everything(seed):
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (for users' functions that call np.random)
     torch.manual_seed(seed)
+
+
+def _kept(session):
+    """Keep the edits in a file, saved or not: work by hand is not to be lost with the window."""
+    edits = session.editor.edits
+    return f"{len(edits)} edits, kept in {session.save_edit_list()}" if edits else "no edits"

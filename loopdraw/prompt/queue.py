@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loopdraw.model.latents import shape_generator
 from loopdraw.prompt.actions import Action
 
 MAX_TOGETHER = 64  # actions decoded as one batch; more gains little and delays the first result
@@ -68,8 +69,7 @@ class ActionQueue:
 
     def _generator(self, ahead):
         """The generator of the next action that runs, or of the one `ahead` after it."""
-        key = (self._n_drawn + ahead,)
-        return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=key))
+        return shape_generator(self._entropy, self._n_drawn + ahead)
 
     def next_tasks(self, limit):
         """The first actions, at most `limit`, as many as may run together; they stay queued.

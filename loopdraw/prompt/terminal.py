@@ -77,7 +77,7 @@ class TerminalCmd(cmd.Cmd):
         except KeyboardInterrupt:
             self.fail("stopped")
         except Exception as error:
-            self.fail(one_line(error))
+            self.fail_with("", error)
         return False
 
     def emptyline(self):
@@ -105,6 +105,13 @@ class TerminalCmd(cmd.Cmd):
         """Print an error and remember that there was one."""
         self.failed = True
         self._complain("error", "31", text)
+
+    def fail_with(self, what, error):
+        """Print what went wrong with something, and the traceback of what is no user's mistake."""
+        self.fail(f"{what}: {one_line(error)}" if what else one_line(error))
+        if not isinstance(error, UserError):
+            traceback.print_exception(error, file=sys.stderr)
+            sys.stderr.flush()
 
     def warn(self, text):
         self._complain("warning", "33", text)

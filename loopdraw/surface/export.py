@@ -22,6 +22,7 @@ import numpy as np
 
 from loopdraw.files import UserError, write_text
 from loopdraw.loops.geometry import plane_heights
+from loopdraw.loops.mesh_files import save_mesh
 
 MM_PER_UNIT = 100.0
 MARGIN, LABEL = 5.0, 3.5  # mm: around each slice; height of the letters
@@ -67,8 +68,6 @@ def _beside(stem, ending):
 
 def _save_mesh(kind):
     def save(stem, planes, loops_by_plane, mesh):
-        from loopdraw.loops.mesh_writing import save_mesh
-
         path = _beside(stem, f".{kind}")
         save_mesh(path, *mesh)
         return [path]
@@ -77,6 +76,13 @@ def _save_mesh(kind):
 
 
 def _save_json(stem, planes, loops_by_plane, mesh):
+    path = _beside(stem, "-loops.json")
+    save_loops(path, planes, loops_by_plane)
+    return [path]
+
+
+def save_loops(path, planes, loops_by_plane):
+    """Write planes and loops as numbers, as JSON."""
     content = {
         "format": LOOPS_FORMAT,
         "version": LOOPS_VERSION,
@@ -91,9 +97,7 @@ def _save_json(stem, planes, loops_by_plane, mesh):
             for plane, loops in zip(planes, loops_by_plane, strict=True)
         ],
     }
-    path = _beside(stem, "-loops.json")
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
-    return [path]
 
 
 # ---------------------------------------------------------------------------------------- drawings
@@ -110,6 +114,13 @@ def _save_slices(stem, planes, loops_by_plane, mesh):
 
 
 def _save_sheet(stem, planes, loops_by_plane, mesh):
+    path = _beside(stem, "-slices.svg")
+    save_sheet(path, planes, loops_by_plane)
+    return [path]
+
+
+def save_sheet(path, planes, loops_by_plane):
+    """Write all slices in one SVG drawing, to scale."""
     drawings, (width, height) = _drawings(planes, loops_by_plane)
     columns = max(1, math.ceil(math.sqrt(len(drawings) * height / width)))
     rows = max(1, math.ceil(len(drawings) / columns))
@@ -118,9 +129,7 @@ def _save_sheet(stem, planes, loops_by_plane, mesh):
         f"{drawing}</g>"
         for i, (_, drawing) in enumerate(drawings)
     ]
-    path = _beside(stem, "-slices.svg")
     write_text(path, _svg((columns * width, rows * height), cells))
-    return [path]
 
 
 def _drawings(planes, loops_by_plane):

@@ -12,8 +12,8 @@ import re
 import numpy as np
 
 from loopdraw.files import write_aside
-from loopdraw.loops.mesh_writing import save_mesh
-from loopdraw.loops.representations import save_slices
+from loopdraw.loops.mesh_files import save_mesh
+from loopdraw.loops.slices_files import save_slices
 from loopdraw.surface.export import export_shape
 
 # The mesh is written last: where it is, all the others are.
@@ -51,7 +51,7 @@ def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=(), mesh_form
     mesh : vertices (n, 3) float, faces (m, 3) int
     z : (L,) float or None
     formats : names of export.FORMATS, to write as well
-    mesh_formats : endings of mesh_writing.MESH_FORMATS, without their points
+    mesh_formats : endings of mesh_files.MESH_FORMATS, without their points
 
     Returns
     -------

@@ -7,7 +7,8 @@ the loops and always closed.
 import numpy as np
 
 from loopdraw import files
-from loopdraw.loops.geometry import lift, nesting_depths, outward_normals, resample_loop
+from loopdraw.loops.geometry import lift, outward_normals, resample_loop
+from loopdraw.loops.nesting import nesting_depths
 
 POISSON_DEPTH = 8  # of the octree, as published
 POINTS_PER_LOOP = 256

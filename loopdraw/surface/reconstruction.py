@@ -18,11 +18,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from loopdraw.loops import geometry
-from loopdraw.loops.mesh_writing import save_mesh  # noqa: F401  (where one looks for it)
 from loopdraw.loops.nesting import collect_loops
 from loopdraw.surface.correspondence import group_loops
-from loopdraw.surface.distances import THINNEST
-from loopdraw.surface.fields import MARGIN, LoopFields, empty_field
+from loopdraw.surface.fields import MARGIN, THINNEST, LoopFields, empty_field
 from loopdraw.surface.polish import IN_CAP, polish, volumes
 
 DEFAULT_RESOLUTION = 96

@@ -1,6 +1,8 @@
-"""Surfaces of several shapes at once, in other processes: building one takes longer than decoding.
+"""Surfaces built in other processes.
 
-Threads would not do: marching cubes holds Python's lock.
+`SurfaceWorkers` builds the surfaces of several shapes at once for the prompt, `LatestSurface` that
+of a shape being edited for the edit window. Threads would not help: marching cubes holds Python's
+lock.
 """
 
 import contextlib
@@ -16,6 +18,35 @@ import numpy as np
 
 WORTH_IT = 3  # shapes; for fewer, starting processes takes longer than it saves
 MOST_WORKERS = 8
+MOST_STARTS = 3  # of the edit window's process, when it keeps dying
+
+
+def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
+    """The surface of a shape.
+
+    Parameters
+    ----------
+    planes : (P, 4, 3) float
+    loops_by_plane : list of P lists of (k, 2) float loops
+    reco : "loops" (`reconstruction`) or "poisson" (`poisson`)
+    resolution : int, grid cells along the longest side, of "loops"; None for the default
+
+    Returns
+    -------
+    vertices (n, 3) float, faces (m, 3) int
+
+    Raises
+    ------
+    ValueError
+        When the loops give no surface.
+    """
+    if reco == "poisson":
+        from loopdraw.surface.poisson import poisson_mesh
+
+        return poisson_mesh(planes, loops_by_plane)
+    from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, reconstruct_mesh
+
+    return reconstruct_mesh(planes, loops_by_plane, resolution or DEFAULT_RESOLUTION)
 
 
 class SurfaceWorkers:
@@ -23,9 +54,9 @@ class SurfaceWorkers:
 
     Parameters
     ----------
-    n_workers : how many; one a core by default. With one core, or if they fail, the work is done
-        in this process.
-    reco, resolution : as `build_surface`
+    n_workers : int, by default one per core. With a single one, or if they fail, this process does
+        the work.
+    reco, resolution : as for `build_surface`
     """
 
     def __init__(self, n_workers=None, reco="loops", resolution=None):
@@ -37,26 +68,15 @@ class SurfaceWorkers:
     def start(self):
         """Start the processes, unless they are running; returns at once.
 
-        Best called while this process is busy with one core only: their start takes half a second.
+        Starting them takes half a second, so call it while this process uses only one core.
         """
-        if self._pool is not None or self.n_workers < 2:
-            return
-        # A child inherits that Ctrl-C is ignored: it stops what the user sees run, not the helpers.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._pool = ProcessPoolExecutor(
-                self.n_workers, multiprocessing.get_context("spawn"), end_with_parent
-            )
-            for _ in range(self.n_workers):
-                self._pool.submit(_warm_up)
-        finally:
-            signal.signal(signal.SIGINT, handler)
+        if self._pool is None and self.n_workers > 1:
+            self._pool = _start_pool(self.n_workers)
 
     def stop(self):
-        """End the processes, as soon as they are done with what they are at.
+        """End the processes when they have finished what they are doing.
 
-        Left to the end of the program, the pool may be taken apart in an order in which it
-        complains.
+        Call it before the program ends: a pool left over may print errors at exit.
         """
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -64,7 +84,7 @@ class SurfaceWorkers:
 
     @contextlib.contextmanager
     def surfaces(self, planes, shapes):
-        """The surfaces of shapes, worked out ahead while the caller deals with the first ones.
+        """The surfaces of shapes, computed ahead while the caller handles the first ones.
 
         Parameters
         ----------
@@ -73,8 +93,8 @@ class SurfaceWorkers:
 
         Yields
         ------
-        list of functions without arguments, one a shape: each waits for the surface of its shape
-        and returns (vertices (n, 3) float, faces (m, 3) int), or raises what went wrong with it.
+        list of functions without arguments, one per shape. Each waits for the surface of its shape
+        and returns (vertices (n, 3) float, faces (m, 3) int), or raises the error of building it.
         """
         futures = []
         if len(shapes) >= WORTH_IT:
@@ -98,48 +118,115 @@ class SurfaceWorkers:
         return self.build(planes, shape)
 
 
-def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
-    """The surface of a shape.
+class LatestSurface:
+    """Builds the surface of a shape that is being edited, always from the latest loops.
 
-    Parameters
-    ----------
-    planes : (P, 4, 3) float
-    loops_by_plane : list of P lists of (k, 2) float loops
-    reco : "loops" (`reconstruction`) or "poisson" (`poisson`)
-    resolution : int, grid cells along the longest side, of "loops"; None for the default
-
-    Returns
-    -------
-    vertices (n, 3) float, faces (m, 3) int
-
-    Raises
-    ------
-    ValueError
-        When no surface can be built from the loops.
+    One process of low priority does it, so that the window never waits. Loops that were replaced
+    while an earlier surface was being built are skipped. Use it in a `with` block.
     """
-    if reco == "poisson":
-        from loopdraw.surface.poisson import poisson_mesh
 
-        return poisson_mesh(planes, loops_by_plane)
-    from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, reconstruct_mesh
+    def __init__(self):
+        self._pool = None
+        self._n_ended = 0
+        self._running = None  # future
+        self._waiting = None  # arguments of `reconstruct_mesh`
 
-    return reconstruct_mesh(planes, loops_by_plane, resolution or DEFAULT_RESOLUTION)
+    def __enter__(self):
+        self._pool = _start_pool(1, low_priority=True)
+        return self
+
+    def __exit__(self, *_):
+        # Nobody needs the surface being built now, so do not wait for it.
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def request(self, planes, loops_by_plane, resolution):
+        """Ask for a surface; replaces an earlier request that has not been started.
+
+        Parameters
+        ----------
+        planes, loops_by_plane, resolution : as for `reconstruction.reconstruct_mesh`
+        """
+        self._waiting = planes, loops_by_plane, resolution
+        self._go_on()
+
+    def poll(self):
+        """A surface finished since the last call, or None. Call it in every frame.
+
+        Returns
+        -------
+        mesh : (vertices (n, 3) float64, faces (m, 3) int64), or None if it failed
+        error : str, the reason; "" if it did not fail
+        """
+        if self._running is None or not self._running.done():
+            return None
+        future, self._running = self._running, None
+        try:
+            answer = future.result(), ""
+        except BrokenProcessPool:
+            answer = None, "no surface: the process that builds it has ended"
+            self._n_ended += 1
+            if self._n_ended < MOST_STARTS:
+                self._pool = _start_pool(1, low_priority=True)
+            else:
+                self._pool = None
+        except Exception as error:  # the next loops may be better
+            answer = None, f"no surface: {error}"
+        self._go_on()
+        return answer
+
+    @property
+    def busy(self):
+        """Whether a surface is being built."""
+        return self._running is not None
+
+    def _go_on(self):
+        if self._running is None and self._waiting is not None and self._pool is not None:
+            (planes, loops_by_plane, resolution), self._waiting = self._waiting, None
+            self._running = self._pool.submit(
+                build_surface, planes, loops_by_plane, resolution=resolution
+            )
+
+
+# --------------------------------------------------------------------------------- the processes
+
+
+def _start_pool(n_workers, low_priority=False):
+    """A pool of processes that are ready to build surfaces; returns before they are.
+
+    They ignore Ctrl-C, which stops what the user sees run, and they end when this process does.
+    """
+    # A child process inherits that the signal is ignored.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(n_workers, context, _begin, (low_priority,))
+        for _ in range(n_workers):
+            pool.submit(os.getpid)  # a process starts when there is work
+        return pool
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _begin(low_priority):
+    """Prepare a process of the pool."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _warm_up()
+    if low_priority and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif low_priority and hasattr(os, "nice"):
+        os.nice(10)
+
+
+def _end_with_parent():
+    """End this process when its parent is killed; it would wait for work forever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _warm_up():
-    """Build a small surface, so that all that takes is imported."""
+    """Build a small surface, which imports everything that this takes."""
     from loopdraw.loops.geometry import make_planes
-    from loopdraw.surface.reconstruction import reconstruct_mesh
 
     square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    reconstruct_mesh(make_planes("y", 2, 0.0, 1.0), [[square], [square]], resolution=8)
-
-
-def end_with_parent():
-    """Let a worker end when its parent is killed; it would wait for work for ever."""
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    build_surface(make_planes("y", 2, 0.0, 1.0), [[square], [square]], resolution=8)

@@ -72,10 +72,9 @@ def make_scenes(editor, edits):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
-    from loopdraw.data.dataset import DatasetInfo, load_datasets
     from loopdraw.editing.edit_files import check_edits, load_edits
     from loopdraw.editing.editor import LoopEditor
-    from loopdraw.model.vae import LoopSeqEncoderDecoderModel, pick_device
+    from loopdraw.model.vae import load_model
     from loopdraw.options import parse_options, require
     from loopdraw.view.pictures import save_gif
     from loopdraw.view.scene import fit_camera
@@ -84,11 +83,10 @@ def main(argv=None):
     options = parse_options(["--optfile", arguments.optfile])
     require(options, "save_dir")
     edit_file = load_edits(arguments.edit)
-    info = DatasetInfo.load(options.save_dir, options) or load_datasets(options)[0].info
-    model = LoopSeqEncoderDecoderModel(options, info, pick_device(options))
-    model.load(options.save_dir, -1 if options.load_epoch is None else options.load_epoch)
+    epoch = -1 if options.load_epoch is None else options.load_epoch
+    model = load_model(options.save_dir, settings=vars(options), epoch=epoch)
     try:
-        check_edits(edit_file, info)
+        check_edits(edit_file, model.info)
         editor = LoopEditor(model, edit_file.latent)
         scenes = make_scenes(editor, edit_file.edits)
     except ValueError as error:

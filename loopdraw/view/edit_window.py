@@ -14,8 +14,8 @@ import numpy as np
 
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import plane_heights
-from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
+from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import viewer
 from loopdraw.view.pictures import save_gif, save_png
 from loopdraw.view.scene import Camera, Look, fit_camera, tube_mesh

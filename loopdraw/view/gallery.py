@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from loopdraw.files import UserError
-from loopdraw.loops.representations import load_slices
+from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.view.scene import Look, Scene, fit_camera
 
 # Settings that take one of a few words.
@@ -95,8 +96,6 @@ def load_scene(path, settings):
     UserError
         When a file cannot be read, or a setting names a loop that is not there.
     """
-    from loopdraw.loops.mesh_files import load_mesh
-
     path = Path(path)
     mesh = load_mesh(path)
     planes, loops_by_plane = None, ()

@@ -19,8 +19,9 @@ from loopdraw.data.build import build_or_load_cache, load_or_sample_point_clouds
 from loopdraw.data.cache import load_cache, read_planespec
 from loopdraw.files import UserError
 from loopdraw.folder_lock import LOCK_FILE, folder_lock
+from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
-from loopdraw.loops.slicing import load_mesh, slice_mesh
+from loopdraw.loops.slicing import slice_mesh
 
 POLYLINE = "fixed-res-polyline"
 CACHE, PARTIAL = "preprocessed_cache.npz", "preprocessed_cache_PARTIAL.npz"

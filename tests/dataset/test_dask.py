@@ -12,7 +12,7 @@ from loopdraw.data import slicing_run
 from loopdraw.data.build import build_or_load_cache
 from loopdraw.data.dataset import load_caches
 from loopdraw.files import UserError
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 
 def make_folder(root):
@@ -66,4 +66,4 @@ def test_no_scheduler_there(tmp_path, monkeypatch):
     monkeypatch.setattr(slicing_run, "CONNECTION_SECONDS", 1)
     words = ["--dataroot", str(folder.parent), "--dask_scheduler", "tcp://127.0.0.1:9"]
     with pytest.raises(UserError, match="no scheduler answers"):
-        load_caches(parse_options(words))
+        load_caches(**options_for(load_caches, parse_options(words)))

@@ -9,11 +9,15 @@ from loopdraw.data import dataset
 from loopdraw.data.dataset import load_datasets
 from loopdraw.files import UserError
 from loopdraw.loops.representations import REPRESENTATIONS
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 
 def load(dataroot, *more, **settings):
-    return load_datasets(parse_options(small_options(dataroot, "unused", *more, **settings)))
+    return load_datasets(
+        **options_for(
+            load_datasets, parse_options(small_options(dataroot, "unused", *more, **settings))
+        )
+    )
 
 
 @pytest.mark.parametrize("eos", [False, True])

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from loopdraw.evaluation.evaluate import format_table
 from loopdraw.loops.geometry import make_planes
 from loopdraw.loops.representations import sequence_to_loops
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 from loopdraw.surface.reconstruction import reconstruct_mesh
 
 FOLDER = ROOT / tour.CHECKPOINT
@@ -38,8 +37,10 @@ def options():
 
 @pytest.fixture(scope="module")
 def model(options):
-    info = DatasetInfo.load(options.save_dir, options)
-    model = LoopSeqEncoderDecoderModel(options, info, "cpu")
+    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
+    model = LoopSeqEncoderDecoderModel(
+        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     model.load(options.save_dir, -1)
     return model
 
@@ -109,25 +110,22 @@ class CylinderModel:
 
     latent_size = 32
 
-    def shape(self, radius=0.3):
+    def shape(self, radius=0.3, **more):
         mesh = trimesh.creation.cylinder(radius, 1.0, sections=24)
         mesh.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
         angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         loop = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         planes = make_planes("y", 40, -0.45, 0.45)
-        return SimpleNamespace(
-            mesh=mesh,
-            planes=planes,
-            loops=[[loop] for _ in planes],
-            save=lambda path: (path.parent.mkdir(exist_ok=True), mesh.export(path)),
-            edit=lambda *edits: self.shape(0.2),
-        )
+        shape = loopdraw.Shape(planes, [[loop] for _ in planes], z=np.zeros(32), **more)
+        shape.mesh = mesh
+        shape.edit = lambda *edits: self.shape(0.2, edits=edits, before=shape)
+        return shape
 
     def decode(self, z):
         assert len(z) == self.latent_size
         return self.shape()
 
-    def encode(self, path, fit):
+    def encode(self, path):
         return self.shape()
 
     def sample(self, n, seed):
@@ -163,5 +161,7 @@ def test_the_tour_draws_and_saves(tmp_path, monkeypatch, capsys):
         assert picture.std() > 10 and picture.shape[1] > proportions * picture.shape[0], name
         assert f"demo_output/{name}.png" in printed
     saved = {path.name for path in (tmp_path / tour.SHAPES).iterdir()}
-    assert saved == {f"inference-{number}.obj" for number in range(12 + 8 + 1 + 2)}
+    stems = [f"inference-{number}" for number in range(12 + 8 + 1 + 2)]
+    endings = (".obj", "-latent.txt", "-slices.npz")
+    assert saved == {stem + ending for stem in stems for ending in endings}
     assert "[12/12] sample: 40 loops on 40 planes, saved" in printed

@@ -14,13 +14,15 @@ from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.edits import make_edit
 from loopdraw.editing.session import EditSession
-from loopdraw.evaluation.own_mesh import encode_mesh, fit_to_unit, read_mesh
+from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
-from loopdraw.loops.representations import eos_timestep, load_slices, loops_to_sequence
+from loopdraw.loops.mesh_files import fit_to_unit, read_mesh
+from loopdraw.loops.representations import eos_timestep, loops_to_sequence
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import reconstruct_mesh
+from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import edit_animation
 from loopdraw.view.edit_animation import make_scenes
 
@@ -352,12 +354,14 @@ def test_the_latent_is_that_of_the_loops(session, tmp_path):
 
 def test_too_many_loops_are_counted(tmp_path):
     from loopdraw.data.dataset import load_datasets
-    from loopdraw.options import parse_options
+    from loopdraw.options import options_for, parse_options
 
     root = write_dataset(tmp_path / "data", n_train=4, n_test=0, eos=True)
     options = parse_options(small_options(root, tmp_path / "save", "--use_eos_token", "True"))
-    info = load_datasets(options, report=lambda line: None)[0].info
-    model = LoopSeqEncoderDecoderModel(options, info, "cpu")
+    info = load_datasets(report=lambda line: None, **options_for(load_datasets, options))[0].info
+    model = LoopSeqEncoderDecoderModel(
+        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     tubes = [
         trimesh.creation.annulus(0.05, 0.1, 0.98).apply_translation([0.25 * i, 0, 0])
         for i in range(3)

@@ -14,10 +14,12 @@ import loop_models_main
 from loopdraw.data.dataset import load_datasets
 from loopdraw.evaluation import evaluate as evaluation_script
 from loopdraw.evaluation import scores as evaluation_scores
+from loopdraw.evaluation.__main__ import load as load_for_evaluation
 from loopdraw.evaluation.__main__ import main as evaluation_main
 from loopdraw.evaluation.scores import interpolation_smoothness, read_loops, sequence_errors
 from loopdraw.files import UserError
-from loopdraw.options import parse_options
+from loopdraw.model.vae import LoopSeqEncoderDecoderModel
+from loopdraw.options import options_for, parse_options
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_the_script(trained, monkeypatch, capsys):
 
     # The teacher-forced error is the loss that training logs, without the flag's part.
     options = parse_options(["--optfile", str(trained / "opt.txt")])
-    model, sets, _ = evaluation_script._load(options)
+    model, sets, _ = load_for_evaluation(options)
     batch = sets["test"].batch(range(3))
     with torch.no_grad():
         mu, _ = model.encode_distribution(batch)
@@ -102,7 +104,8 @@ def test_as_many_samples_as_test_shapes_by_default(trained, monkeypatch):
 
     monkeypatch.setattr(evaluation_script, "_generation", generation)
     monkeypatch.setattr(evaluation_scores, "MOST_RECONSTRUCTIONS", 1)
-    evaluation_script.evaluate(parse_options(["--optfile", str(trained / "opt.txt")]))
+    options = parse_options(["--optfile", str(trained / "opt.txt")])
+    evaluation_script.evaluate(*load_for_evaluation(options)[:2])
     assert asked == [3]
 
 
@@ -124,9 +127,10 @@ def test_without_test_set_and_without_any_mesh(tmp_path, monkeypatch, capsys):
     assert list(numbers["validity"]) == ["samples", "train"]
     assert len(numbers["novelty"]["samples"]["distances"]) == 2
 
-    model_class = evaluation_script.LoopSeqEncoderDecoderModel
     monkeypatch.setattr(
-        model_class, "decode", lambda self, latents, **_: np.zeros((len(latents), N_PLANES, 5))
+        LoopSeqEncoderDecoderModel,
+        "decode",
+        lambda self, latents, **_: np.zeros((len(latents), N_PLANES, 5)),
     )
     evaluate(tmp_path / "opt.txt", monkeypatch=monkeypatch)
     numbers = json.loads((tmp_path / "run" / "evaluation.json").read_text())
@@ -142,7 +146,7 @@ def test_without_test_set_and_without_any_mesh(tmp_path, monkeypatch, capsys):
 def test_sequence_errors_by_hand(tmp_path, eos):
     dataroot = write_dataset(tmp_path / "data", n_train=4, n_test=0, eos=eos)
     options = parse_options(small_options(dataroot, "unused", "--use_eos_token", str(eos)))
-    dataset, _ = load_datasets(options)
+    dataset, _ = load_datasets(**options_for(load_datasets, options))
     errors = sequence_errors(dataset.info, dataset, dataset.sequences)
     assert errors["squared_error"] == errors["distance"] == 0
     assert errors["flag_accuracy"] == 1
@@ -161,7 +165,9 @@ def test_sequence_errors_by_hand(tmp_path, eos):
 
 def test_a_perfect_reconstruction(tmp_path):
     dataroot = write_dataset(tmp_path / "data", n_train=3, n_test=0)
-    dataset, _ = load_datasets(parse_options(small_options(dataroot, "unused")))
+    dataset, _ = load_datasets(
+        **options_for(load_datasets, parse_options(small_options(dataroot, "unused")))
+    )
     perfect = types.SimpleNamespace(
         teacher_forced=dataset.sequences, autoregressive=dataset.sequences
     )
@@ -186,7 +192,9 @@ def test_a_perfect_reconstruction(tmp_path):
 
 def test_interpolation_smoothness(tmp_path):
     dataroot = write_dataset(tmp_path / "data", n_train=2, n_test=0)
-    dataset, _ = load_datasets(parse_options(small_options(dataroot, "unused")))
+    dataset, _ = load_datasets(
+        **options_for(load_datasets, parse_options(small_options(dataroot, "unused")))
+    )
     info = dataset.info
     small, large = (
         [[scale * loop for loop in loops[:1]] for loops in read_loops(info, dataset.sequences[0])]
@@ -226,7 +234,7 @@ def test_errors_are_one_line(trained, tmp_path, monkeypatch):
             weights.fill_(float("nan"))
         torch.save(state, tmp_path / "diverged" / name)
     with pytest.raises(UserError, match="not finite"):
-        evaluation_script.evaluate(options)
+        evaluation_script.evaluate(*load_for_evaluation(options)[:2])
 
 
 def test_help_imports_nothing_heavy():

@@ -7,7 +7,7 @@ from small_dataset import small_options, write_dataset
 
 from loopdraw.data.dataset import load_datasets
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,11 @@ def dataroot(tmp_path_factory):
 
 def make_model(dataroot, *more):
     options = parse_options(small_options(dataroot, "unused", *more))
-    train, _ = load_datasets(options)
+    train, _ = load_datasets(**options_for(load_datasets, options))
     torch.manual_seed(3)
-    return LoopSeqEncoderDecoderModel(options, train.info, "cpu")
+    return LoopSeqEncoderDecoderModel(
+        train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
 
 
 @pytest.fixture(scope="module")

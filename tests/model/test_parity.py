@@ -7,7 +7,7 @@ from conftest import PARITY
 
 from loopdraw.data.dataset import Batch, load_datasets
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 CASES = sorted(path.parent.name for path in PARITY.glob("*/expected.npz"))
 
@@ -18,8 +18,10 @@ def case(request):
     options = parse_options(["--optfile", str(PARITY / request.param / "arguments.txt")])
     kind = "ellipse" if options.loop_repr_type == "ellipse-multiple" else "polyline"
     options.dataroot = str(PARITY / f"data-{kind}")
-    train, _ = load_datasets(options)
-    model = LoopSeqEncoderDecoderModel(options, train.info, "cpu")
+    train, _ = load_datasets(**options_for(load_datasets, options))
+    model = LoopSeqEncoderDecoderModel(
+        train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     model.load(PARITY / request.param, -1)
     with np.load(PARITY / request.param / "expected.npz") as arrays:
         return options, train, model, dict(arrays)

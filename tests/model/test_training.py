@@ -20,7 +20,7 @@ from loopdraw.files import UserError
 from loopdraw.model.checkpoints import load_state
 from loopdraw.model.training import Trainer
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,12 @@ def assert_same_nets(first, second):
 
 def trainer_for(words):
     options = parse_options(words)
-    train_set, _ = load_datasets(options)
+    train_set, _ = load_datasets(**options_for(load_datasets, options))
     torch.manual_seed(0)
-    model = LoopSeqEncoderDecoderModel(options, train_set.info, "cpu")
-    return Trainer(model, train_set, options)
+    model = LoopSeqEncoderDecoderModel(
+        train_set.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
+    return Trainer(model, train_set, **options_for(Trainer, options))
 
 
 def test_files_of_a_run(dataroot, tmp_path, capsys):
@@ -200,13 +202,13 @@ def test_learning_rate_and_annealing(dataroot, tmp_path):
     np.testing.assert_allclose(rates, [0.5, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-12)
     assert trainer.annealing_of(0) == pytest.approx(0.1)
     assert trainer.annealing_of(1000) == pytest.approx(1 - 0.9 * 0.9999**1000)
-    trainer.options.enc_kl_anneal_formula = "cyclic"
-    trainer.options.enc_kl_anneal_cycle = 8
+    trainer.enc_kl_anneal_formula = "cyclic"
+    trainer.enc_kl_anneal_cycle = 8
     assert [trainer.annealing_of(i) for i in (0, 2, 8, 13)] == [0, 0.25, 0, 0.625]
-    trainer.options.enc_kl_anneal_cycle = -1
+    trainer.enc_kl_anneal_cycle = -1
     assert trainer.annealing_of(5) == 1
-    trainer.options.enc_kl_anneal_cycle = 100
-    trainer.options.enc_kl_weight = 0
+    trainer.enc_kl_anneal_cycle = 100
+    trainer.model.enc_kl_weight = 0
     assert trainer.annealing_of(5) == 1
 
 
@@ -312,16 +314,16 @@ def test_mode_test_prints_both_sets(dataroot, tmp_path, capsys):
 
 def test_dataset_info_round_trip(dataroot, tmp_path):
     options = train(small_options(dataroot, tmp_path))
-    train_set, _ = load_datasets(options)
-    info = DatasetInfo.load(tmp_path, options)
+    train_set, _ = load_datasets(**options_for(load_datasets, options))
+    info = DatasetInfo.load(tmp_path, options.loop_repr_type)
     np.testing.assert_array_equal(info.planes, train_set.planes)
     np.testing.assert_array_equal(info.dataset_mean, train_set.dataset_mean)
     assert info.n_timesteps == train_set.n_timesteps
     assert info.representation == train_set.info.representation
     options.loop_repr_type = "ellipse-multiple"
     with pytest.raises(UserError, match="set --loop_repr_type fixed-res-polyline"):
-        DatasetInfo.load(tmp_path, options)
-    assert DatasetInfo.load(tmp_path / "nowhere", options) is None
+        DatasetInfo.load(tmp_path, options.loop_repr_type)
+    assert DatasetInfo.load(tmp_path / "nowhere", options.loop_repr_type) is None
 
 
 def run_main(words, *launcher, **settings):

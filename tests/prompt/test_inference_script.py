@@ -21,9 +21,10 @@ from small_dataset import small_options, write_dataset
 import loop_models_inference
 from loopdraw.data.dataset import load_datasets
 from loopdraw.files import UserError
-from loopdraw.loops.representations import load_slices, sequence_planes
+from loopdraw.loops.representations import sequence_planes
+from loopdraw.loops.slices_files import load_slices
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 from loopdraw.surface.outputs import SUFFIXES, free_stem
 from loopdraw.surface.reconstruction import reconstruct_mesh
 from loopdraw.surface.workers import SurfaceWorkers
@@ -135,7 +136,7 @@ def test_the_encoders_sigma_is_used_when_asked_and_repeatable(session, expected)
 
 
 def test_ground_truth_is_rebuilt_at_its_true_height(session):
-    item = session.engine._items()
+    item = session.engine.items.split
     session.do("submit gt 2 --save", "run")
     planes, loops = load_slices(session.folder / "inference-gt2-slices.npz")
     index = item.plane_indices[2]
@@ -163,7 +164,7 @@ def test_a_part_of_a_sequence_is_shown_at_its_own_height(session):
 
 def test_samples_are_compared_with_the_training_items(session):
     session.do("submit sample 5", "run all")
-    train = session.engine._train_set().sequences.astype(np.float64)
+    train = session.engine.items.train_set.sequences.astype(np.float64)
     session.do("seed 3")
     sequences = []
     for _ in range(5):
@@ -181,7 +182,7 @@ def test_samples_are_compared_with_the_training_items(session):
 
 def test_the_test_set_when_asked(tmp_path, expected, monkeypatch, capsys):
     other = Session([*published(tmp_path), "--load_test_set_for_inference"])
-    _, test = load_datasets(other.options)
+    _, test = load_datasets(**options_for(load_datasets, other.options))
     assert other.engine.n_items() == len(test)
     other.do("submit gt 0", "submit tf-reco 0", "run all")
     assert np.abs(other["last_z"] - expected["encoder_mu"][0]).max() > 1e-3
@@ -219,8 +220,10 @@ def test_every_action_with_an_untrained_model(tmp_path, architecture, representa
     words = small_options(root, tmp_path / "made", repr_type=representation)
     words += ["--architecture", architecture]
     options = parse_options(words)
-    train, _ = load_datasets(options)
-    model = LoopSeqEncoderDecoderModel(options, train.info, "cpu")
+    train, _ = load_datasets(**options_for(load_datasets, options))
+    model = LoopSeqEncoderDecoderModel(
+        train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
+    )
     (tmp_path / "made").mkdir()
     for prefix, network in model.networks.items():
         torch.save(network.state_dict(), tmp_path / "made" / f"{prefix}latest_net.pth")

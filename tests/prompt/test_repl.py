@@ -16,9 +16,9 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings, Outcome
+from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
 from loopdraw.files import UserError
-from loopdraw.prompt.actions import KINDS, MAX_QUEUED
+from loopdraw.prompt.actions import KINDS, MAX_QUEUED, Outcome
 from loopdraw.prompt.queue import MAX_TOGETHER
 from loopdraw.prompt.terminal import matching_files
 

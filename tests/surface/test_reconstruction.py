@@ -13,13 +13,14 @@ from scipy.spatial import cKDTree
 from loopdraw.demo import vases
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import make_planes, plane_heights, project, resample_loop
+from loopdraw.loops.mesh_files import save_mesh
 from loopdraw.loops.nesting import collect_loops
 from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.surface.correspondence import group_loops
-from loopdraw.surface.distances import THINNEST, loop_field, signed_distances
+from loopdraw.surface.fields import THINNEST, loop_field, signed_distances
 from loopdraw.surface.poisson import poisson_mesh
-from loopdraw.surface.reconstruction import PREVIEW_RESOLUTION, reconstruct_mesh, save_mesh
+from loopdraw.surface.reconstruction import PREVIEW_RESOLUTION, reconstruct_mesh
 
 POLYLINE = REPRESENTATIONS["fixed-res-polyline"]
 PLANES = make_planes("y", 32, -0.48, 0.48)

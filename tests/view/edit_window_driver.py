@@ -19,8 +19,8 @@ from small_model import EGG, LATENT_SIZE, small_model
 
 from loopdraw.editing.session import EditSession
 from loopdraw.files import UserError
-from loopdraw.surface.latest import LatestSurface
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION
+from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import edit_panel, edit_window, viewer
 
 WIDGETS = (

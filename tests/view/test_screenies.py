@@ -25,7 +25,7 @@ from PIL import Image, ImageSequence
 import polyscope_screenies
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import make_planes
-from loopdraw.loops.representations import save_slices
+from loopdraw.loops.slices_files import save_slices
 from loopdraw.view.gallery import Settings, load_scene
 
 SIZE = (160, 160)

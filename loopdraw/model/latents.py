@@ -1,4 +1,4 @@
-"""Moving a trained model's latent space to where random latents are drawn from.
+"""Random latents, and moving a trained model's latent space to where they are drawn from.
 
 The KL term of a VAE weighs every shape's latent on its own. The latents of all shapes together, the
 aggregated posterior, may end up off centre, stretched and correlated (Hoffman and Johnson, ELBO
@@ -11,6 +11,7 @@ other coordinates.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -59,3 +60,11 @@ def apply_whitening(whitening, encoder, decoder):
     for weight, bias in decoder.latent_inputs():
         bias += weight @ whitening.mean
         weight.copy_(weight @ whitening.colour)
+
+
+def shape_generator(entropy, number):
+    """The random generator of the shape with this number, counted from 0, after a seed.
+
+    Each shape has its own, so what it draws does not depend on how many are made at once.
+    """
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(number,)))

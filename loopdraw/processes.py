@@ -1,0 +1,115 @@
+"""Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them.
+
+Torch is imported by the functions that need it: scripts pass through here on their way to `--help`.
+"""
+
+import contextlib
+import datetime
+import gc
+import os
+import secrets
+import sys
+
+from loopdraw.files import UserError
+
+# The first process slices the dataset while the others wait for it.
+PATIENCE = datetime.timedelta(days=7)
+
+
+def pick_device(gpu_ids, report=print):
+    """The device that `--gpu_ids` names, or the CPU, saying so, where there is no such GPU.
+
+    Under torchrun each process takes one of the GPUs, by its number on the machine.
+    """
+    import torch
+
+    if gpu_ids[0] < 0:
+        return torch.device("cpu")
+    wanted = int(os.environ.get("LOCAL_RANK", gpu_ids[0]))
+    if wanted < torch.cuda.device_count():
+        return torch.device("cuda", wanted)
+    report(f"no GPU {wanted} on this machine: using the CPU (--gpu_ids -1 says so up front)")
+    return torch.device("cpu")
+
+
+def start_one_process_a_gpu(gpu_ids):
+    """Run this script again, as torchrun would, on each of several GPUs. Does not return.
+
+    The numbers are those that the script sees: with CUDA_VISIBLE_DEVICES=2,3, GPU 0 is the
+    machine's 2.
+    """
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    if max(gpu_ids) >= n_gpus:
+        raise UserError(f"--gpu_ids {' '.join(map(str, gpu_ids))}: this machine has {n_gpus} GPUs")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(n_gpus)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[i] for i in gpu_ids)
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={len(gpu_ids)}"]
+    os.execv(sys.executable, [sys.executable, *launcher, *sys.argv])
+
+
+@contextlib.contextmanager
+def process_group(gpu_ids):
+    """Join the processes that torchrun started, if it did, for the block.
+
+    Raises
+    ------
+    UserError
+        When some of the processes would find a GPU and others not.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    on_gpu = gpu_ids[0] >= 0 and torch.cuda.is_available()
+    n_here, n_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if on_gpu and n_here > n_gpus:
+        raise UserError(
+            f"{n_here} processes for {n_gpus} GPUs: start torchrun with --nproc_per_node={n_gpus}, "
+            "or train on the CPU with --gpu_ids -1"
+        )
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        # What refers to the group goes first, even in cycles: a group that lives on until the
+        # interpreter ends may abort it.
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def rank_and_world_size():
+    """This process's number and how many there are; (0, 1) unless started by torchrun."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@contextlib.contextmanager
+def first_process_first():
+    """Let process 0 do the block before the others do it."""
+    import torch.distributed as dist
+
+    rank, world_size = rank_and_world_size()
+    if rank > 0:
+        dist.barrier()
+    yield
+    if rank == 0 and world_size > 1:
+        dist.barrier()
+
+
+def draw_seed(device):
+    """A seed drawn at random, the same in every process."""
+    import torch
+    import torch.distributed as dist
+
+    seed = torch.tensor(secrets.randbelow(2**31), device=device)
+    if rank_and_world_size()[1] > 1:
+        dist.broadcast(seed, 0)
+    return int(seed)
