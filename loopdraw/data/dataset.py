@@ -12,8 +12,16 @@ import numpy as np
 import torch
 
 from loopdraw.data import build
+from loopdraw.data.cache import sequence_lengths
+from loopdraw.data.point_clouds import load_or_sample_point_clouds
 from loopdraw.files import UserError, load_npz, save_npz
-from loopdraw.loops.representations import REPRESENTATIONS, Representation, representation_with_id
+from loopdraw.loops.representations import (
+    REPRESENTATIONS,
+    Representation,
+    representation_with_id,
+    sequence_planes,
+    sequence_to_loops,
+)
 from loopdraw.options import require
 
 INFO_FILE = "dataset_info.npz"
@@ -59,6 +67,31 @@ class DatasetInfo:
     def unnormalise(self, timesteps):
         """Undo `normalise`. Every timestep (..., F) counts: a decoder's zeros are values."""
         return timesteps * self.dataset_std + self.dataset_mean
+
+    def planes_of(self, sequence):
+        """The plane (T,) int of each timestep of an un-normalised sequence (T, F).
+
+        See `representations.sequence_planes`; -1 for padding and what follows the end.
+        """
+        return sequence_planes(sequence, self.n_planes, self.representation, self.use_eos_token)
+
+    def loops(self, sequence, plane_index=None):
+        """The loops of every plane of an un-normalised sequence (T, F).
+
+        See `representations.sequence_to_loops`.
+
+        Parameters
+        ----------
+        sequence : (T, F) float
+        plane_index : (T',) int, the true plane of each timestep; None to go by the flags
+
+        Returns
+        -------
+        list of `n_planes` lists of (k, 2) float loops
+        """
+        return sequence_to_loops(
+            sequence, self.n_planes, self.representation, self.use_eos_token, plane_index
+        )
 
     def save(self, folder):
         """Write `dataset_info.npz` into the folder of a checkpoint."""
@@ -107,7 +140,7 @@ class LoopSeqDataset:
 
     Parameters
     ----------
-    cached : build.CachedLoops
+    cached : cache.CachedLoops
     info : DatasetInfo, of the train set
     folder : the split's folder, for messages and point clouds
     with_point_clouds : also hold the sampled surface points of each mesh
@@ -133,7 +166,7 @@ class LoopSeqDataset:
         self.plane_indices = _pad_timesteps(cached.plane_indices, n_timesteps, -1)
         self.point_clouds = None
         if with_point_clouds:
-            points, _ = build.load_or_sample_point_clouds(self.folder, self.filenames, len(self))
+            points, _ = load_or_sample_point_clouds(self.folder, self.filenames, len(self))
             self.point_clouds = torch.from_numpy(points.astype(np.float32))
         # Time first, as the networks take it: a batch is then one gather.
         n_features = self.sequences.shape[2]
@@ -143,10 +176,9 @@ class LoopSeqDataset:
         for rows in _chunks(len(self)):
             inputs[1:, rows] = info.normalise(self.sequences[rows]).swapaxes(0, 1)
         self._inputs = torch.from_numpy(inputs)  # (T+1, N, F)
-        lengths = _lengths(self.sequences)
-        self.lengths = lengths
+        self.lengths = sequence_lengths(self.sequences)
         steps = np.arange(n_timesteps + 1)
-        self._padding = torch.from_numpy(steps[:, None] > lengths[None, :])  # (T+1, N)
+        self._padding = torch.from_numpy(steps[:, None] > self.lengths)  # (T+1, N)
 
     def __len__(self):
         return len(self.sequences)
@@ -210,13 +242,6 @@ def _pad_timesteps(array, n_timesteps, value):
     return np.pad(array, widths, constant_values=value)
 
 
-def _lengths(sequences):
-    """Timesteps of each sequence up to its last one that is not all zero, (N,) int."""
-    present = np.any(sequences != 0, axis=2)
-    steps = np.arange(1, sequences.shape[1] + 1)
-    return (present * steps).max(axis=1, initial=0)
-
-
 def _statistics(sequences, representation, norm_by):
     """Mean and standard deviation to normalise by, (F,) each; 0 and 1 where nothing is done."""
     n_features = sequences.shape[2]
@@ -261,7 +286,7 @@ def load_caches(options, report=print):
 
     Returns
     -------
-    dict of split, "train" and perhaps "test", to build.CachedLoops
+    dict of split, "train" and perhaps "test", to cache.CachedLoops
     """
     require(options, "dataroot")
     root = Path(options.dataroot)

@@ -7,14 +7,14 @@ import torch
 
 from loopdraw.data.cache import CachedLoops
 from loopdraw.data.dataset import LoopSeqDataset
+from loopdraw.data.point_clouds import sample_surface
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import scan_axis
 from loopdraw.loops.mesh_files import fit_to_unit, read_mesh
-from loopdraw.loops.representations import eos_timestep, loops_to_sequence, sequence_to_loops
+from loopdraw.loops.representations import eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
 
 FEW_PLANES = 0.5  # share of the planes that a mesh set up as those of the dataset would meet
-N_CLOUD_POINTS = 2048  # on the surface, for PointNet encoders
 
 
 class EncodedMesh(NamedTuple):
@@ -65,7 +65,7 @@ def encode_mesh(model, path, fit=False):
 
     predicted = model.decode(latent)[0]
     # By the flags, as the model sees it: it cannot know of planes that the mesh does not meet.
-    given, made = (_read(info, s) for s in (sequence, predicted))
+    given, made = (info.loops(s) for s in (sequence, predicted))
     # Imported here: it takes as long as half of torch, and the prompt should not wait for it.
     from loopdraw.evaluation.measures import surface_distance
 
@@ -103,16 +103,9 @@ def _encode(model, path, vertices, faces, sequence, plane_index):
     )
     dataset = LoopSeqDataset(loops, info, path)
     if model.options.architecture.startswith("pointnet"):
-        import trimesh
-
-        mesh = trimesh.Trimesh(vertices, faces, process=False)
-        points, _ = trimesh.sample.sample_surface(mesh, N_CLOUD_POINTS, seed=0)
-        dataset.point_clouds = torch.from_numpy(np.asarray(points, dtype=np.float32))[None]
+        points, _ = sample_surface(vertices, faces, seed=0).astype(np.float32)
+        dataset.point_clouds = torch.from_numpy(points)[None]
     return model.encode(dataset.to(model.device).batch([0]))[0].cpu().numpy()
-
-
-def _read(info, sequence):
-    return sequence_to_loops(sequence, info.n_planes, info.representation, info.use_eos_token)
 
 
 def _listed(point):
