@@ -14,7 +14,7 @@ import torch
 
 from loopdraw.evaluation.measures import in_parallel, interpolation_changes, surface_distance
 from loopdraw.evaluation.metrics import active_dimensions, kl_per_dimension
-from loopdraw.loops.representations import POLYLINE_POINTS, sequence_planes, sequence_to_loops
+from loopdraw.loops.representations import POLYLINE_POINTS
 
 BATCH_SIZE = 64
 MOST_RECONSTRUCTIONS = 64  # of a set, rebuilt and compared
@@ -63,7 +63,7 @@ def read_loops(info, sequence):
     Not by the planes that the dataset knows its loops to lie in: a model cannot know of planes that
     a shape does not meet, and that is no fault of the model.
     """
-    return sequence_to_loops(sequence, info.n_planes, info.representation, info.use_eos_token)
+    return info.loops(sequence)
 
 
 # --------------------------------------------------------------------------------- reconstruction
@@ -166,7 +166,7 @@ def sequence_errors(info, dataset, sequences):
 
 
 def _loops_per_plane(info, sequence):
-    planes = sequence_planes(sequence, info.n_planes, info.representation, info.use_eos_token)
+    planes = info.planes_of(sequence)
     return np.bincount(planes[planes >= 0], minlength=info.n_planes)
 
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from loopdraw.files import UserError
-from loopdraw.loops.representations import sequence_planes
 from loopdraw.model.checkpoints import checkpoint_label, load_state
 from loopdraw.model.decoding import decode_batch, decode_with_intervention
 from loopdraw.model.encoders import build_decoder, build_encoder
@@ -189,10 +188,7 @@ class LoopSeqEncoderDecoderModel:
         """Timesteps that each sequence (B, t, F) takes with its ending one; over t: not ended."""
         lengths = []
         for sequence in self.info.unnormalise(normalised):
-            planes = sequence_planes(
-                sequence, self.info.n_planes, self.info.representation, self.info.use_eos_token
-            )
-            placed = np.flatnonzero(planes >= 0)
+            placed = np.flatnonzero(self.info.planes_of(sequence) >= 0)
             lengths.append(placed[-1] + 2 if len(placed) else 1)
         return np.array(lengths)
 

@@ -6,7 +6,6 @@ from loopdraw.editing.edit_files import check_edits
 from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
-from loopdraw.loops.representations import sequence_to_loops
 
 _NO_WINDOW = (
     "edit: no window can be opened here; an edit list that was saved elsewhere is applied by "
@@ -65,11 +64,7 @@ class EditingEngine:
 
     def loops_of(self, sequence):
         """The loops (k, 2) of a sequence (T, F), one after the other."""
-        info = self.info
-        loops_by_plane = sequence_to_loops(
-            sequence, info.n_planes, info.representation, info.use_eos_token
-        )
-        return [loop for loops in loops_by_plane for loop in loops]
+        return [loop for loops in self.info.loops(sequence) for loop in loops]
 
     def encode_mesh(self, path, fit):
         """As `own_mesh.encode_mesh`."""

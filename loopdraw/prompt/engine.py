@@ -18,7 +18,6 @@ from loopdraw.editing.edit_files import check_edits, save_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.interventions import Intervention, noting_edits
 from loopdraw.files import UserError
-from loopdraw.loops.representations import sequence_planes, sequence_to_loops
 from loopdraw.model.checkpoints import checkpoint_label, load_state
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel, pick_device
 from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView
@@ -175,7 +174,7 @@ class InferenceEngine(EditingEngine):
                 shape.sequence = sequence
         for task, shape in zip(tasks, shapes, strict=True):
             shape.plane_index = self._plane_index(task.action, shape.sequence)
-            shape.loops_by_plane = self._loops(shape.sequence, shape.plane_index)
+            shape.loops_by_plane = self.info.loops(shape.sequence, shape.plane_index)
         return shapes
 
     def _latent(self, task):
@@ -227,19 +226,12 @@ class InferenceEngine(EditingEngine):
         """The plane of each timestep, (T,) int, -1 where there is no loop."""
         if isinstance(action, GroundTruth):
             return self._items().plane_indices[action.index]
-        info = self.info
-        planes = sequence_planes(sequence, info.n_planes, info.representation, info.use_eos_token)
+        planes = self.info.planes_of(sequence)
         if isinstance(action, SequenceView):
             # After the flags have been counted: they count where their loops are not shown, too.
             planes[: action.start] = -1
             planes[len(planes) if action.end is None else action.end :] = -1
         return planes
-
-    def _loops(self, sequence, plane_index=None):
-        info = self.info
-        return sequence_to_loops(
-            sequence, info.n_planes, info.representation, info.use_eos_token, plane_index
-        )
 
     @contextlib.contextmanager
     def _meshes(self, tasks, shapes):
@@ -293,7 +285,7 @@ class InferenceEngine(EditingEngine):
         later = range(min(edited), len(placed)) if edited else ()
         untouched = None
         if edited:
-            untouched = self.info.planes, self._loops(shape.untouched)
+            untouched = self.info.planes, self.info.loops(shape.untouched)
         return Scene(
             mesh=mesh,
             planes=self.info.planes,
