@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from loopdraw.checkpoints import checkpoint_label, load_state
 from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
-from loopdraw.loops.representations import sequence_planes
 from loopdraw.model.decoding import decode_batch, decode_with_intervention
 from loopdraw.model.encoders import build_decoder, build_encoder
 from loopdraw.options import options_for, parse_options
@@ -237,10 +236,7 @@ class LoopSeqEncoderDecoderModel:
         """Timesteps that each sequence (B, t, F) takes with its ending one; over t: not ended."""
         lengths = []
         for sequence in self.info.unnormalise(normalised):
-            planes = sequence_planes(
-                sequence, self.info.n_planes, self.info.representation, self.info.use_eos_token
-            )
-            placed = np.flatnonzero(planes >= 0)
+            placed = np.flatnonzero(self.info.planes_of(sequence) >= 0)
             lengths.append(placed[-1] + 2 if len(placed) else 1)
         return np.array(lengths)
 
