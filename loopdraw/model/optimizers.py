@@ -16,6 +16,11 @@ MOMENTUM = 0.95
 BETAS = (0.9, 0.98)  # of AdamW
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 N_ITERATIONS = 5
+# Parts of the published names of embeddings, input and output layers.
+OUTER_LAYERS = (
+    *("positional_embedding", "linear_in_to_", "weight_ih_l0", "fc_pos"),
+    *("linear_dec_to_out", "fcnet.out", "fc_c."),
+)
 
 
 def orthogonalise(matrices):
@@ -118,10 +123,9 @@ def hidden_matrices(network):
     if hasattr(network, "hidden_matrices"):
         weights = network.hidden_matrices()
     else:
-        outer = ("embedding", "linear_in", "linear_out", "to_out", "mu", "sigma")
         weights = [
             weight
             for name, weight in network.named_parameters()
-            if not any(word in name for word in outer)
+            if name != "fc.weight" and not any(word in name for word in OUTER_LAYERS)
         ]
     return [weight for weight in weights if weight.ndim == 2 and min(weight.shape) >= LEAST_SIDE]

@@ -94,6 +94,11 @@ class Trainer:
         self.mirror_planes, self.whitens = mirror_planes, whiten_latents
         self.history_noise = PLANNED_HISTORY if model.is_planned else HistoryNoise()
         self.bucket_batches = bucket_batches
+        if self.n_batches == 0:
+            raise UserError(
+                f"--bucket_batches needs at least one full batch: {len(dataset)} shapes are less "
+                f"than --batch_size {batch_size}"
+            )
         self.rare_loops_weight = rare_loops_weight
         if rare_loops_weight != 1:
             self.first_rare_number = dataset.first_rare_number()
@@ -397,7 +402,8 @@ class Trainer:
         """Write networks, optimizers and the state of training after `epoch`, under each label.
 
         The networks are those of `model_to_keep`. Where they are not those that are trained, the
-        state of training has the latter, and their average.
+        state of training has the latter, and their average. Every process calls this, the first
+        one writes.
         """
         state = {"epoch": epoch, "iteration": self.iteration, "seed": self.seed}
         if self.average is not None or self.whitens:
@@ -405,7 +411,7 @@ class Trainer:
         if self.average is not None:
             state["average"] = self.average
         with self.model_to_keep():
-            for label in labels:
+            for label in labels if self.rank == 0 else ():
                 states = {f"{label}_training_state.pth": state}
                 for prefix, network in self.model.networks.items():
                     states[f"{prefix}{label}_net.pth"] = network.state_dict()

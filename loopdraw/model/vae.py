@@ -213,9 +213,7 @@ class LoopSeqEncoderDecoderModel:
         ):
             difference = points - targets[..., :-1]
             error = difference.square() if self.reco_loss_type == "l2" else difference.abs()
-            entropy = F.binary_cross_entropy_with_logits(
-                logits, targets[..., -1], reduction="none"
-            )
+            entropy = F.binary_cross_entropy_with_logits(logits, targets[..., -1], reduction="none")
             entropy = self.binary_flag_loss_weight * (entropy * decided).sum()
             loss = loss + share * ((error.mean(dim=-1) * counted).sum() + entropy) / n_present
         return loss
