@@ -250,6 +250,7 @@ class Trainer:
         timesteps = batch.targets * self.std + self.mean  # (T, B, F)
         flags = timesteps[..., -1].masked_fill(padding, 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
+        points = points.masked_fill(padding[..., None, None], 0.0)  # of no size
         if varies_planes:
             points, flags, lengths = vary_planes(
                 points,

@@ -151,7 +151,7 @@ def test_varied_spacing_takes_loops_from_between_the_planes(batch):
 def test_where_counts_differ_the_nearer_plane_is_taken(batch):
     """With an inner loop on the upper planes only, no plane gets half of one."""
     points, flags = (torch.cat([part[0:1], part[2:3], part[4:]]) for part in batch)
-    points, flags, lengths = _vary((points, flags), 1.0, True, copies=50)
+    points, flags, lengths = _vary((points, flags), 8.0, True, copies=50)
     assert lengths.min() < lengths.max()
     for row in range(points.shape[1]):
         loops = points[: lengths[row], row]

@@ -6,7 +6,7 @@ import torch
 from small_dataset import small_options, write_dataset, write_split
 
 from loopdraw.data import dataset
-from loopdraw.data.dataset import load_datasets
+from loopdraw.data.dataset import DatasetInfo, load_datasets, order_ties
 from loopdraw.files import UserError
 from loopdraw.loops.representations import REPRESENTATIONS
 from loopdraw.options import options_for, parse_options

@@ -349,10 +349,12 @@ def run_main(words, *launcher, **settings):
     )
 
 
-@pytest.mark.parametrize("batch_size", ["4", "3"])
-def test_two_processes_train_like_one(dataroot, tmp_path, batch_size):
+@pytest.mark.parametrize(
+    "batch_size, options", [("4", VARIED), ("3", VARIED), ("3", RECIPE)], ids=["4", "3", "recipe"]
+)
+def test_two_processes_train_like_one(dataroot, tmp_path, batch_size, options):
     """gloo on the CPU; 10 shapes in batches of 4 or 3 leave last batches of 2 or 1."""
-    more = ("--batch_size", batch_size, *VARIED)
+    more = ("--batch_size", batch_size, *options)
     train(small_options(dataroot, tmp_path / "one", *more))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
