@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loopdraw.editing.edit_files import save_edits
-from loopdraw.editing.editor import LoopEditor, active_dimensions
+from loopdraw.editing.editor import LoopEditor, dimensions_by_effect
 from loopdraw.editing.edits import NUMBERS, make_edit
 from loopdraw.editing.written_intervention import save_intervention
 from loopdraw.files import UserError
@@ -180,7 +180,7 @@ class EditSession:
     def search_dimensions(self):
         """Look for the most active dimensions a little further; call until they are known."""
         if self._search is None:
-            self._search = active_dimensions(self.editor.model, self.editor.latent, SEARCH_CHUNK)
+            self._search = dimensions_by_effect(self.editor.model, self.editor.latent, SEARCH_CHUNK)
         order = next(self._search)
         if order is not None:
             self.dimensions = order[:N_ACTIVE_DIMENSIONS].tolist()
@@ -215,7 +215,6 @@ class EditSession:
         UserError
             When there are no loops or a file cannot be written.
         """
-
         editor, info = self.editor, self.editor.info
         loops_by_plane = editor.shape.loops_by_plane
         mesh = self.build_surface(info.planes, loops_by_plane)
@@ -234,7 +233,13 @@ class EditSession:
         """Write the edit list with its latent; the file's path."""
         editor = self.editor
         path = self.path("-edit.json")
-        save_edits(path, editor.info.representation, editor.latent, editor.edits)
+        save_edits(
+            path,
+            editor.info.representation,
+            editor.latent,
+            editor.edits,
+            editor.starting_centres(),
+        )
         return path
 
     def save_intervention(self):

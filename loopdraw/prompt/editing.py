@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from loopdraw.editing.edit_files import check_edits
+from loopdraw.editing.edit_files import check_edits, warn_of_other_loops
 from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
@@ -55,6 +55,9 @@ class EditingEngine:
             build_surface=self.workers.build,
             mesh_formats=self.options.save_format,
         )
+        warning = None if edit_file is None else warn_of_other_loops(edit_file, session.editor)
+        if warning:
+            self.report(f"warning: {warning}")
         try:
             opened = self.edit_window(session, title)
         except KeyboardInterrupt:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from loopdraw.data.dataset import Batch, DatasetInfo, load_datasets
-from loopdraw.editing.edit_files import check_edits, save_edits
+from loopdraw.editing.edit_files import check_edits, save_edits, warn_of_other_loops
 from loopdraw.editing.editor import LoopEditor
-from loopdraw.editing.interventions import Intervention, noting_edits
+from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.files import UserError
 from loopdraw.loops.representations import sequence_planes, sequence_to_loops
 from loopdraw.model.checkpoints import checkpoint_label, load_state
@@ -195,18 +195,21 @@ class InferenceEngine(EditingEngine):
     def _decode_with_function(self, shape, seed):
         """Decode a shape through the user's function."""
         _seed_everything(seed)
-        function = self.intervention.function
         if self.show:
-            function = noting_edits(function, shape.edited)
             shape.untouched = self.model.decode(shape.z)[0]
+        function = self.intervention.function
         with self.intervention.explaining_errors():
-            shape.sequence = self.model.decode(shape.z, function)[0]
+            shape.sequence = decode_with_intervention(
+                self.model, shape.z, function, edited=shape.edited
+            )
 
     def _decode_with_edits(self, shape, edit_file):
         """Decode a shape under an edit list."""
         check_edits(edit_file, self.info)
         editor = LoopEditor(self.model, shape.z, edit_file.edits)
         shape.sequence = editor.shape.sequence
+        shape.centres = editor.starting_centres()
+        shape.warning = warn_of_other_loops(edit_file, editor)
         if self.show:
             shape.untouched = editor.untouched.sequence
             shape.edited = set(editor.shape.timesteps[editor.shape.edited].tolist())
@@ -260,6 +263,8 @@ class InferenceEngine(EditingEngine):
             raise UserError("no loops, so there is nothing to save or show")
         n_planes = sum(map(bool, shape.loops_by_plane))
         message = f"{shape.n_loops} loops on {n_planes} planes"
+        if shape.warning:
+            message += f" (warning: {shape.warning})"
         if mesh is None:
             return message
         try:
@@ -271,7 +276,7 @@ class InferenceEngine(EditingEngine):
             if action.edit is not None:
                 representation, edits = self.info.representation, action.edit.edits
                 path = stem.with_name(stem.name + "-edit.json")
-                save_edits(path, representation, shape.z, edits)
+                save_edits(path, representation, shape.z, edits, shape.centres)
             path = save_shape(
                 stem,
                 self.info.planes,
@@ -314,6 +319,8 @@ class Shape:
     loops_by_plane: list = ()
     edited: set = field(default_factory=set)  # timesteps that the user's function changed
     untouched: np.ndarray | None = None  # (T, F), the sequence without the edit
+    centres: dict | None = None  # `EditedDecoder.starting_centres`
+    warning: str | None = None
 
     @property
     def n_loops(self):

@@ -8,8 +8,9 @@ import torch
 from small_model import EGG, ELLIPSE, LATENT_SIZE, N_STEPS, POLYLINE, read_function, small_model
 
 from loopdraw.editing.edit_files import check_edits, load_edits, save_edits
-from loopdraw.editing.editor import LoopEditor, active_dimensions, decode_with_edits
+from loopdraw.editing.editor import LoopEditor, decode_with_edits, dimensions_by_effect
 from loopdraw.editing.edits import Edit, apply_edits, make_edit
+from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.editing.written_intervention import intervention_source, save_intervention
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import signed_area
@@ -19,7 +20,6 @@ from loopdraw.loops.representations import (
     fit_ellipse,
     sequence_to_loops,
 )
-from loopdraw.model.decoding import decode_with_intervention
 
 MODELS = [
     ("transformer", 0, "fixed-res-polyline"),
@@ -199,7 +199,7 @@ def test_an_edit_of_one_loop_is_an_intervention(any_model, latent):
         timestep = apply_edits(timestep, [edit], 4, any_model.info.representation)
         return (timestep - dataset.dataset_mean) / dataset.dataset_std
 
-    expected = any_model.decode(latent, intervene)[0]
+    expected = decode_with_intervention(any_model, latent, intervene)
     np.testing.assert_array_equal(decode_with_edits(any_model, latent, [edit]), expected)
 
 
@@ -329,23 +329,23 @@ def test_undo_and_redo(model, latent):
 
 def test_refused_changes_leave_everything_as_it_was(latent):
     editor = LoopEditor(small_model(name="ellipse-multiple"), latent)
-    with pytest.raises(ValueError, match="ellipse cannot be made square"):
+    with pytest.raises(UserError, match="ellipse cannot be made square"):
         editor.add(make_edit("square", 0, 0))
-    with pytest.raises(ValueError, match=f"no loop {N_STEPS}"):
+    with pytest.raises(UserError, match=f"no loop {N_STEPS}"):
         editor.add(make_edit("move", 0, N_STEPS, u=1.0))
-    with pytest.raises(ValueError, match="latent of this model is 4"):
+    with pytest.raises(UserError, match="latent of this model is 4"):
         editor.set_latent(np.zeros(5))
     assert editor.edits == () and not editor.can_undo
 
 
-def test_active_dimensions(model, latent):
+def test_dimensions_by_effect(model, latent):
     net = model.decoder.fc_latent_to_start_embedding
     weight = net.fcnet[0].weight
     kept = weight.detach().clone()
     with torch.no_grad():
         weight[:, 1] = 0
         weight[:, 2] *= 10
-    *nothing_yet, order = active_dimensions(model, latent, n_at_once=3)
+    *nothing_yet, order = dimensions_by_effect(model, latent, n_at_once=3)
     with torch.no_grad():
         weight.copy_(kept)
     assert nothing_yet == [None, None]
@@ -424,7 +424,7 @@ def test_bad_edit_files_are_one_line_errors(content, reason, tmp_path):
 def test_edits_for_another_model_are_refused(content, reason, model, tmp_path):
     path = tmp_path / "edit.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         check_edits(load_edits(path), model.info)
 
 
@@ -443,7 +443,7 @@ def test_intervention_functions_give_the_very_same_loops(any_model, latent, tmp_
     save_intervention(
         path, info.representation, editor.latent, editor.edits, editor.starting_loops()
     )
-    decoded = any_model.decode(latent, read_function(path))[0]
+    decoded = decode_with_intervention(any_model, latent, read_function(path))
     np.testing.assert_array_equal(decoded, editor.shape.sequence)
 
 
@@ -468,7 +468,7 @@ def test_each_kind_stands_alone_in_an_intervention_function(kind, name, latent, 
     path = tmp_path / "intervention.py"
     path.write_text(source)
     np.testing.assert_array_equal(
-        model.decode(latent, read_function(path))[0], editor.shape.sequence
+        decode_with_intervention(model, latent, read_function(path)), editor.shape.sequence
     )
 
 
@@ -477,7 +477,7 @@ def test_intervention_functions_work_for_other_latents(model, latent, tmp_path):
     source = intervention_source(POLYLINE, editor.latent, editor.edits, editor.starting_loops())
     path = tmp_path / "intervention.py"
     path.write_text(source)
-    other = torch.tensor(latent[None] + 0.5, dtype=torch.float32)
+    other = latent + 0.5
     given = []
 
     def spy(dataset, state, ts):
@@ -485,7 +485,7 @@ def test_intervention_functions_work_for_other_latents(model, latent, tmp_path):
         given.append((ts.numpy() - np.asarray(new))[0] * dataset.dataset_std)
         return new
 
-    decode_with_intervention(model.decoder, other, N_STEPS, POLYLINE, spy, model.info)
+    decode_with_intervention(model, other, spy)
     moved = np.array(given)[:, 0:-1:2]
     np.testing.assert_allclose(moved[3:6], -0.1, atol=1e-6)
     assert not moved[:3].any() and not moved[6:].any()

@@ -13,6 +13,7 @@ from small_model import EGG, LATENT_SIZE, POLYLINE, read_function, small_model
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.edits import make_edit
+from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.own_mesh import encode_mesh, fit_to_unit, read_mesh
 from loopdraw.files import UserError
@@ -142,7 +143,7 @@ def test_saving(edit_session, tmp_path):
     ]
     editor = edit_session.editor
     assert load_edits(tmp_path / "inference-0-edit.json").edits == list(editor.edits)
-    decoded = editor.model.decode(editor.latent, read_function(function))[0]
+    decoded = decode_with_intervention(editor.model, editor.latent, read_function(function))
     np.testing.assert_array_equal(decoded, editor.shape.sequence)
     # Another state is another number; the same one is not.
     edit_session.adjust("move", u=0.2)
