@@ -248,6 +248,11 @@ def square_loop(unn_ts, degrees=0.0, scale=1.0):
     return _changed(unn_ts, "square", degrees=degrees, scale=scale)
 
 
+def replace_loop(unn_ts, points):
+    """A loop through `points`, (k, 2) float; they may start anywhere and run either way."""
+    return _changed(unn_ts, "replace", loops=[points])
+
+
 def _changed(unn_ts, kind, **values):
     unn_ts = np.asarray(unn_ts, dtype=np.float64)
     by_size = {r.n_features: r for r in REPRESENTATIONS.values()}

@@ -7,13 +7,18 @@ import pytest
 import torch
 from small_model import EGG, ELLIPSE, LATENT_SIZE, N_STEPS, POLYLINE, read_function, small_model
 
-from loopdraw.editing.edit_files import check_edits, load_edits, save_edits
+from loopdraw.editing.edit_files import (
+    check_edits,
+    load_edits,
+    save_edits,
+    warn_of_other_loops,
+)
 from loopdraw.editing.editor import LoopEditor, decode_with_edits, dimensions_by_effect
 from loopdraw.editing.edits import Edit, apply_edits, make_edit
 from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.editing.written_intervention import intervention_source, save_intervention
 from loopdraw.files import UserError
-from loopdraw.loops.geometry import signed_area
+from loopdraw.loops.geometry import lift, signed_area
 from loopdraw.loops.representations import (
     canonical_polyline,
     ellipse_loop,
@@ -426,6 +431,45 @@ def test_edits_for_another_model_are_refused(content, reason, model, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=reason):
         check_edits(load_edits(path), model.info)
+
+
+def test_edits_of_other_loops_are_told(any_model, latent, tmp_path):
+    """A warning says when more than a tenth of the edited loops lie elsewhere than when saved."""
+    path, representation = tmp_path / "edit.json", any_model.info.representation
+    edits = [make_edit("move", 0, 9, u=0.1), make_edit("scale", 12, 12, u=1.2)]
+    editor = LoopEditor(any_model, latent, edits)
+    save_edits(path, representation, latent, edits, editor.starting_centres())
+    saved = load_edits(path)
+    assert set(saved.centres) == set(editor.shape.timesteps[editor.shape.edited])
+    untouched = dict(zip(editor.untouched.timesteps, editor.untouched.loops(), strict=True))
+    plane = editor.untouched.planes[5]
+    start = lift(untouched[5].mean(axis=0), any_model.info.planes[plane])
+    np.testing.assert_allclose(saved.centres[5], start, atol=1e-4)
+    assert warn_of_other_loops(saved, editor) is None
+    saved.centres[5][0] += 0.11
+    assert warn_of_other_loops(saved, editor) is None  # one of eleven
+    saved.centres[6][0] += 0.11
+    assert warn_of_other_loops(saved, editor) == (
+        f"2 of the {len(saved.centres)} edited loops lie more than 0.1 from where they lay when "
+        "the edits were saved; the edits may not fit this shape"
+    )
+    # Files from before there were centres say nothing of it.
+    save_edits(path, representation, latent, edits)
+    assert warn_of_other_loops(load_edits(path), editor) is None
+
+
+@pytest.mark.parametrize("centres", [3, {"a": [0, 0, 0]}, {"1": [0, 0]}, {"1": [0, 0, "x"]}])
+def test_bad_centres_are_one_line(centres, tmp_path):
+    path = tmp_path / "edit.json"
+    path.write_text(json.dumps(edit_file(centres=centres)))
+    with pytest.raises(UserError, match="edit.json: its centre"):
+        load_edits(path)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3), np.full(LATENT_SIZE, np.nan), "abc", [[1], [2, 3]]])
+def test_bad_latents_are_user_errors(model, bad):
+    with pytest.raises(UserError, match="a latent of this model is 4 finite numbers"):
+        decode_with_edits(model, bad, [])
 
 
 def test_a_missing_edit_file_is_a_user_error(tmp_path):
