@@ -144,8 +144,8 @@ def _as_tensor(value, like, function, what):
         else:
             return value.reshape(like.shape)
     raise UserError(
-        f"{_place(function)}the function returned a {what} {problem}; it must be finite numbers "
-        f"of shape {tuple(like.shape)}"
+        f"{_place(function)}the function returned a {what} {problem}; it must be "
+        f"{tuple(like.shape)} and finite"
     )
 
 

@@ -147,7 +147,7 @@ class EditSession:
         Raises
         ------
         UserError
-            When `word` names no loops, or the shape has too few.
+            When `word` names no loops, too few, or loops without extent.
         """
         loops = self.read_loops(word)
         wanted = self.last - self.first + 1
@@ -156,9 +156,12 @@ class EditSession:
                 f"{word} has {len(loops)} loops; no {wanted} from loop {start} on to take the "
                 "place of those picked"
             )
-        self.editor.add(
-            make_edit("replace", self.first, self.last, loops=loops[start : start + wanted])
-        )
+        loops = loops[start : start + wanted]
+        try:
+            edit = make_edit("replace", self.first, self.last, loops=loops)
+        except ValueError as error:
+            raise UserError(f"{word}: {error}") from None
+        self.editor.add(edit)
 
     # ---------------------------------------------------------------------------------- the latent
 
