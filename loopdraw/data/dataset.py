@@ -1,7 +1,7 @@
 """Cached loop sequences as training batches: padding, normalisation, shuffling.
 
-`LoopSeqDataset` is one split of a dataset folder. `DatasetInfo` is what a trained model must know
-of its dataset to be used without it; training writes it beside the checkpoint.
+`LoopSeqDataset` is one split of a dataset folder. `DatasetInfo` is what a model needs to know about
+its dataset to be used without it; training saves it beside the checkpoint.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
     inputs: torch.Tensor  # (T+1, B, F) a start step, then the sequence
     targets: torch.Tensor  # (T, B, F) the sequence
-    padding: torch.Tensor  # (T+1, B) bool, True where there is no loop; the start step is none
+    padding: torch.Tensor  # (T+1, B) bool, True where there is no loop; False for the start step
     point_clouds: torch.Tensor | None  # (B, 2048, 3), for PointNet encoders
 
     @property
@@ -42,10 +42,10 @@ class Batch(NamedTuple):
 
 @dataclass
 class DatasetInfo:
-    """What a model must know of the dataset that it was trained on.
+    """What a model needs to know about the dataset that it was trained on.
 
-    `dataset_mean` and `dataset_std` are (F,) float64 statistics of the train set; features that
-    are not normalised, the flag among them, have mean 0 and standard deviation 1.
+    `dataset_mean` and `dataset_std` are (F,) float64 statistics of the train set. Features that are
+    not normalised, such as the flag, have mean 0 and standard deviation 1.
     """
 
     planes: np.ndarray  # (P, 4, 3)
@@ -60,12 +60,12 @@ class DatasetInfo:
         return len(self.planes)
 
     def normalise(self, timesteps):
-        """Normalise timesteps (..., F); all-zero ones are padding and stay zero."""
+        """Normalise timesteps (..., F). All-zero ones are padding and stay zero."""
         present = np.any(timesteps != 0, axis=-1, keepdims=True)
         return np.where(present, (timesteps - self.dataset_mean) / self.dataset_std, 0.0)
 
     def unnormalise(self, timesteps):
-        """Undo `normalise`. Every timestep (..., F) counts: a decoder's zeros are values."""
+        """Undo `normalise` for all timesteps (..., F): zeros from a decoder are not padding."""
         return timesteps * self.dataset_std + self.dataset_mean
 
     def planes_of(self, sequence):
@@ -107,12 +107,12 @@ class DatasetInfo:
 
     @classmethod
     def load(cls, folder, options):
-        """Read `dataset_info.npz` from the folder of a checkpoint; None when there is none.
+        """Read `dataset_info.npz` from the folder of a checkpoint; None if there is none.
 
         Raises
         ------
         UserError
-            When it is damaged, or made with another representation than the options ask for.
+            When it is damaged, or its representation is not the one that the options ask for.
         """
         path = Path(folder) / INFO_FILE
         if not path.exists():
@@ -136,20 +136,20 @@ class DatasetInfo:
 
 
 class LoopSeqDataset:
-    """One split of a dataset: loop sequences, made into normalised batches.
+    """One split of a dataset: loop sequences and their normalised batches.
 
     Parameters
     ----------
     cached : cache.CachedLoops
     info : DatasetInfo, of the train set
     folder : the split's folder, for messages and point clouds
-    with_point_clouds : also hold the sampled surface points of each mesh
+    with_point_clouds : also load points sampled on the surface of each mesh
 
     Attributes
     ----------
     sequences : (N, T, F) float32, not normalised, zero-padded to `info.n_timesteps`
     plane_indices : (N, T) int32, the plane of each loop; -1 for padding and end of sequence
-    filenames : list of str, or None when the cache does not say
+    filenames : list of str, or None if unknown
     """
 
     def __init__(self, cached, info, folder, with_point_clouds=False):
@@ -171,7 +171,7 @@ class LoopSeqDataset:
         # Time first, as the networks take it: a batch is then one gather.
         n_features = self.sequences.shape[2]
         inputs = np.empty((n_timesteps + 1, len(self), n_features), dtype=np.float32)
-        # The start step is zero before normalisation, and unlike padding it is normalised.
+        # The start step is zero before normalisation. Unlike padding, it is normalised.
         inputs[0] = -info.dataset_mean / info.dataset_std
         for rows in _chunks(len(self)):
             inputs[1:, rows] = info.normalise(self.sequences[rows]).swapaxes(0, 1)
@@ -200,7 +200,7 @@ class LoopSeqDataset:
         return self.info.n_timesteps
 
     def to(self, device):
-        """Move the data to a device, once, so that batches need no transfers."""
+        """Move the data to a device, so that batches need no transfers."""
         self._inputs = self._inputs.to(device)
         self._padding = self._padding.to(device)
         if self.point_clouds is not None:
@@ -213,7 +213,7 @@ class LoopSeqDataset:
         Parameters
         ----------
         indices : sequence of int, or int64 tensor
-        trim : drop the timesteps that are padding in every item; losses are unchanged by it
+        trim : drop the timesteps that are padding in all items; this does not change the losses
         """
         index = torch.as_tensor(indices, device=self._inputs.device)
         inputs = self._inputs[:, index]
@@ -225,12 +225,12 @@ class LoopSeqDataset:
         return Batch(inputs, inputs[1:], padding, clouds)
 
     def shuffled(self, batch_size, generator):
-        """Index tensors of an epoch's batches, over the whole set in random order."""
+        """Index tensors of the batches of an epoch: the whole set in random order."""
         return torch.randperm(len(self), generator=generator).split(batch_size)
 
 
 def _chunks(n_items):
-    """Slices of items that are few enough for copies in double precision."""
+    """Slices of items, few enough at a time for copies in double precision."""
     return [slice(start, start + 512) for start in range(0, n_items, 512)]
 
 
@@ -243,7 +243,7 @@ def _pad_timesteps(array, n_timesteps, value):
 
 
 def _statistics(sequences, representation, norm_by):
-    """Mean and standard deviation to normalise by, (F,) each; 0 and 1 where nothing is done."""
+    """Mean and standard deviation to normalise by, (F,) each; 0 and 1 to leave a feature."""
     n_features = sequences.shape[2]
     mean, std = np.zeros(n_features), np.ones(n_features)
     values = slice(0, n_features - 1) if representation.has_flag else slice(None)
@@ -254,19 +254,19 @@ def _statistics(sequences, representation, norm_by):
     elif norm_by == "whole_array":
         mean[values], std[values] = _moments(lambda part: part.reshape(-1, 1), sequences)
     if not std.all():
-        # A feature that never varies would be divided by zero; the published rule is to leave
-        # all of them as they are.
+        # A feature that never varies would be divided by zero. The published program then leaves
+        # all features as they are.
         return np.zeros(n_features), np.ones(n_features)
     return mean, std
 
 
 def _moments(rows_of, sequences):
-    """Mean and standard deviation over the rows that a function gives of a part of the sequences.
+    """Mean and standard deviation over the rows that a function returns for parts of the sequences.
 
-    In two passes and in double precision, a part at a time: a copy of the whole might not fit.
+    In two passes and in double precision, one part at a time: a copy of all might not fit.
     """
     parts = _chunks(len(sequences))
-    # Seen from the first row, a feature that never varies has a deviation of exactly zero.
+    # Relative to the first row, a feature that never varies has a deviation of exactly zero.
     first = rows_of(sequences[:1])[0].astype(np.float64)
     n_rows = sum(len(rows_of(sequences[part])) for part in parts)
     shift = sum((rows_of(sequences[part]) - first).sum(axis=0) for part in parts) / n_rows
