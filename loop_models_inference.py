@@ -46,8 +46,8 @@ def session(options, workers):
     wait_briefly()
     # Importing torch takes seconds, which nobody should wait who asks for help or mistypes.
     from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
+    from loopdraw.checkpoints import checkpoint_label
     from loopdraw.data.dataset import load_datasets
-    from loopdraw.model.checkpoints import checkpoint_label
     from loopdraw.model.vae import load_model
     from loopdraw.prompt.engine import InferenceEngine
     from loopdraw.prompt.items import Items

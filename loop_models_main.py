@@ -105,7 +105,7 @@ def train(options):
 
 def resume(trainer, options, report):
     """Load the checkpoint that the options ask for; the number of the first epoch to train."""
-    from loopdraw.model.checkpoints import checkpoint_label, finish_pending
+    from loopdraw.checkpoints import checkpoint_label, finish_pending
 
     first = options.count_from_epoch
     finish_pending(options.save_dir)

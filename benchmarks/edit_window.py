@@ -74,7 +74,7 @@ def drag(window):
     until = time.perf_counter() + SECONDS
     while time.perf_counter() < until:
         forth = n_frames // 25 % 2 == 0
-        session.drag(window.gesture, move=(STEP if forth else -STEP, 0.0))
+        session.drag(window.mouse.gesture, move=(STEP if forth else -STEP, 0.0))
         window.ps.frame_tick()
         n_frames += 1
         if window._shape is not shape:
@@ -83,7 +83,7 @@ def drag(window):
         if window._mesh is not mesh:
             mesh = window._mesh
             n_surfaces += 1
-    window.gesture += 1
+    window.mouse.gesture += 1
     return len(seconds) / SECONDS, statistics.median(seconds), n_surfaces / SECONDS
 
 

@@ -11,7 +11,7 @@ import torch
 from measuring import Row, median_seconds, run_program
 from setups import ROOT, dataset_of, model_of, options_of
 
-from loopdraw.model.checkpoints import save_states
+from loopdraw.checkpoints import save_states
 from loopdraw.model.training import Trainer
 from loopdraw.options import options_for
 

@@ -1,20 +1,22 @@
-"""Reading and writing files so that nothing is ever lost, and the user's mistakes as one line.
+"""Safe reading and writing of files, a lock for folders, and user mistakes as one line.
 
-Every file of the project is written aside and renamed into place, so a crash or a full disk at any
-moment leaves either the old file or the new one. Mistakes that a user can mend are raised as
-`UserError`; `run_script` turns them into one line on stderr and exit status 2.
+Every file is written under a temporary name and then renamed. A crash or a full disk at any moment
+leaves either the old file or the new one. Mistakes that a user can mend are raised as `UserError`;
+`run_script` turns them into one line on stderr and exit status 2.
 """
 
 import contextlib
+import errno
 import os
+import socket
 import sys
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 
-# numpy is imported by the two functions that need it: every script passes through here on its way
-# to `--help`, which should not take the quarter of a second that numpy takes.
+# numpy and filelock are imported by the functions that need them: every script imports this module,
+# and `--help` should be quick.
 
 
 class UserError(Exception):
@@ -138,6 +140,74 @@ def load_npz(path, required=(), what="an .npz file"):
 
 def _first_line(error):
     return (str(error) or type(error).__name__).splitlines()[0][:100]
+
+
+LOCK_FILE = ".slicing-lock"
+POLL_SECONDS = 0.2
+# What systems answer when a file system has no locks, as some network file systems.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+
+
+@contextlib.contextmanager
+def folder_lock(folder, report=print):
+    """Hold the lock of a folder. While another process holds it, say who does and wait.
+
+    The lock ends with the process that holds it, even if that is killed, so there are no stale
+    locks. The lock file says who holds it. On a file system without locks, a warning is reported
+    and the work goes on without one.
+
+    Parameters
+    ----------
+    folder : path
+    report : function that gets lines of text
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
+    """
+    path = Path(folder) / LOCK_FILE
+    lock = _acquired_lock(path, report)
+    try:
+        yield
+    finally:
+        # Removed while locked. A process that has opened it meanwhile notices that it is gone.
+        path.unlink(missing_ok=True)
+        if lock is not None:
+            lock.release()
+
+
+def _acquired_lock(path, report):
+    """The lock at a path once it is ours, or None where the file system has no locks."""
+    import filelock
+
+    lock = filelock.FileLock(path, poll_interval=POLL_SECONDS, fallback_to_soft=False)
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            report(f"{path.parent}: waiting for {_holder(path)}, which is slicing there")
+            lock.acquire()
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise UserError(
+                f"{path.parent}: cannot be written to ({error.strerror}), but slicing puts its "
+                "cache there; copy the dataset to a folder of yours"
+            ) from error
+        report(
+            f"warning: {path.parent}: its file system has no locks ({error.strerror}); make sure "
+            "that no other process slices there"
+        )
+        return None
+    return lock
+
+
+def _holder(path):
+    try:
+        return path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:
+        return "another process"
 
 
 def run_script(main):

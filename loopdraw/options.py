@@ -368,9 +368,10 @@ def make_parser(description=None):
     add(
         "--transformer_arch_version",
         type=int,
-        choices=(0, 1, 2, 3),
+        choices=(0, 1, 2, 3, 4),
         default=0,
-        help="how the latent enters the transformer decoder",
+        help="how the latent enters the transformer decoder: 0 to 3 as published; 4 plans the "
+        "shape before it decodes it",
     )
     for side, name in (("enc", "encoder"), ("dec", "decoder")):
         for what, default, words in (
@@ -443,6 +444,15 @@ def _check(options, parser):
         parser.error(
             "--augment needs --loop_repr_type fixed-res-polyline and an encoder that reads loops"
         )
+    if options.transformer_arch_version == 4:
+        if options.loop_repr_type == "ellipse-single" or options.fourier_map_size:
+            parser.error(
+                "--transformer_arch_version 4 needs a --loop_repr_type with several loops a plane, "
+                "and takes no --fourier_map_size"
+            )
+        for name in ("enc_fc_hidden_sizes", "dec_fc_hidden_sizes"):
+            if len(getattr(options, name)) != 1:
+                parser.error(f"--transformer_arch_version 4 takes one size as --{name}")
     if options.disturb_history and options.loop_repr_type != "fixed-res-polyline":
         parser.error("--disturb_history needs --loop_repr_type fixed-res-polyline")
     if options.whiten_latents and options.enc_kl_weight == 0:

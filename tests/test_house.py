@@ -20,7 +20,7 @@ DOORS = {
     "polyscope_screenies",
 }
 PACKAGE = sorted((ROOT / "loopdraw").glob("**/*.py"))
-GROUND = {"files", "folder_lock", "threads", "options"}
+GROUND = {"files", "threads", "options", "logs", "processes", "checkpoints"}
 
 
 def room_of(module):

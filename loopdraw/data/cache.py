@@ -49,7 +49,7 @@ class CachedLoops:
     @property
     def lengths(self):
         """Number of timesteps of each sequence without its padding, (N,) int."""
-        return _lengths(self.sequences)
+        return sequence_lengths(self.sequences)
 
     @property
     def has_eos(self):
@@ -178,7 +178,8 @@ def _checked_representation(path, arrays, expected_name):
     return representation
 
 
-def _lengths(sequences):
+def sequence_lengths(sequences):
+    """Timesteps of each sequence (N, T, F) up to the last one that is not all zero, (N,) int."""
     present = sequences.any(axis=2)
     n_padding = present[:, ::-1].argmax(axis=1)
     return np.where(present.any(axis=1), sequences.shape[1] - n_padding, 0)
@@ -188,7 +189,7 @@ def _ends_with_eos(sequences, representation):
     """Which sequences end with a timestep of all zeros but a flag of 1, (N,) bool."""
     if not representation.has_flag:
         return np.zeros(len(sequences), dtype=bool)
-    last = sequences[np.arange(len(sequences)), _lengths(sequences) - 1]
+    last = sequences[np.arange(len(sequences)), sequence_lengths(sequences) - 1]
     return (last[:, -1] == 1) & ~last[:, :-1].any(axis=1)
 
 
@@ -198,5 +199,5 @@ def _derive_plane_indices(sequences, n_planes, representation):
         [sequence_planes(sequence, n_planes, representation, False) for sequence in sequences]
     )
     ended = np.flatnonzero(_ends_with_eos(sequences, representation))
-    planes[ended, _lengths(sequences)[ended] - 1] = -1
+    planes[ended, sequence_lengths(sequences)[ended] - 1] = -1
     return planes.astype(np.int32)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from loopdraw.data import build
+from loopdraw.data.cache import sequence_lengths
+from loopdraw.data.point_clouds import load_or_sample_point_clouds
 from loopdraw.files import UserError, load_npz, save_npz
 from loopdraw.loops.representations import (
     REPRESENTATIONS,
@@ -137,7 +139,7 @@ class LoopSeqDataset:
 
     Parameters
     ----------
-    cached : build.CachedLoops
+    cached : cache.CachedLoops
     info : DatasetInfo, of the train set
     folder : the split's folder, for messages and point clouds
     with_point_clouds : also hold the sampled surface points of each mesh
@@ -163,7 +165,7 @@ class LoopSeqDataset:
         self.plane_indices = _pad_timesteps(cached.plane_indices, n_timesteps, -1)
         self.point_clouds = None
         if with_point_clouds:
-            points, _ = build.load_or_sample_point_clouds(self.folder, self.filenames, len(self))
+            points, _ = load_or_sample_point_clouds(self.folder, self.filenames, len(self))
             self.point_clouds = torch.from_numpy(points.astype(np.float32))
         # Time first, as the networks take it: a batch is then one gather.
         n_features = self.sequences.shape[2]
@@ -173,10 +175,9 @@ class LoopSeqDataset:
         for rows in _chunks(len(self)):
             inputs[1:, rows] = info.normalise(self.sequences[rows]).swapaxes(0, 1)
         self._inputs = torch.from_numpy(inputs)  # (T+1, N, F)
-        lengths = _lengths(self.sequences)
-        self.lengths = lengths
+        self.lengths = sequence_lengths(self.sequences)
         steps = np.arange(n_timesteps + 1)
-        self._padding = torch.from_numpy(steps[:, None] > lengths[None, :])  # (T+1, N)
+        self._padding = torch.from_numpy(steps[:, None] > self.lengths)  # (T+1, N)
 
     def __len__(self):
         return len(self.sequences)
@@ -240,13 +241,6 @@ def _pad_timesteps(array, n_timesteps, value):
     return np.pad(array, widths, constant_values=value)
 
 
-def _lengths(sequences):
-    """Timesteps of each sequence up to its last one that is not all zero, (N,) int."""
-    present = np.any(sequences != 0, axis=2)
-    steps = np.arange(1, sequences.shape[1] + 1)
-    return (present * steps).max(axis=1, initial=0)
-
-
 def _statistics(sequences, representation, norm_by):
     """Mean and standard deviation to normalise by, (F,) each; 0 and 1 where nothing is done."""
     n_features = sequences.shape[2]
@@ -301,7 +295,7 @@ def load_caches(
 
     Returns
     -------
-    dict of split, "train" and perhaps "test", to build.CachedLoops
+    dict of split, "train" and perhaps "test", to cache.CachedLoops
     """
     root = Path(dataroot)
     if not root.is_dir():

@@ -1,14 +1,13 @@
 """Make a demo dataset of vases or sofas: folders of meshes with their planes.
 
-    python loopdraw/demo/dataset.py vases datasets/demo-vases --n_train 1000 --n_test 200 --seed 0
+    python -m loopdraw.demo.dataset vases datasets/demo-vases --n_train 1000 --n_test 200 --seed 0
 
 writes `train/` and `test/`, each with a `planespec.txt` and its meshes. Each mesh is one closed,
-oriented solid, centred, its longest side 1 and along the scan axis: every plane meets every mesh,
-and no mesh reaches more than a hundredth beyond the first and last plane.
+oriented solid, centred. Its longest side is 1 and lies along the scan axis, so every plane meets
+every mesh, and no mesh reaches more than a hundredth beyond the first and last plane.
 
-The same seed makes the same meshes, whatever the number of worker processes, and mesh k is the same
-in a small dataset and a large one. The families themselves are in `loopdraw/demo/vases.py` and
-`loopdraw/demo/sofas.py`.
+The same seed makes the same meshes, however many worker processes there are, and mesh k is the
+same in a small dataset and a large one. `vases.py` and `sofas.py` draw the shapes.
 """
 
 import argparse
@@ -27,12 +26,12 @@ N_PLANES = 32
 # A plane at 0.5 would only touch the flat foot of a vase.
 FIRST_PLANE, LAST_PLANE = -0.49, 0.49
 
-# What a model can learn from: a shape is drawn again when its slices are more crowded than this.
+# Limits of what a model can learn from. A shape beyond them is drawn again.
 MAX_LOOPS = 96
 MAX_LOOPS_IN_A_PLANE = 8
 SMALLEST_LOOP = 1e-4  # area
-SMALLEST_FACE = 1e-10  # area; a flatter triangle has no normal to speak of
-TOLERANCE = 2e-4  # how far the surface may move when the seams of the unions are tidied
+SMALLEST_FACE = 1e-10  # area; a smaller triangle has no reliable normal
+TOLERANCE = 2e-4  # how far the surface may move when short edges are removed
 MAX_ATTEMPTS = 1000
 
 
@@ -42,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(argv=None):
-    """Parse the command line, or `argv`; wrong values are a `UserError`."""
+    """Parse the command line, or `argv`. Wrong values raise a `UserError`."""
     parser = _Parser(
         description="Make a demo dataset of meshes, ready for slicing and training.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -78,20 +77,20 @@ def _whole_number(least):
 
 
 def make_dataset(family, folder, n_train, n_test, seed, num_workers=1):
-    """Make all meshes of a dataset; its folder appears complete or not at all.
+    """Make all meshes of a dataset. The folder appears complete or not at all.
 
     Parameters
     ----------
     family : "vases" or "sofas"
-    folder : path; must be missing or empty
-    n_train, n_test : int; without test meshes there is no folder `test/`
+    folder : path, missing or empty
+    n_train, n_test : int; with n_test 0 there is no folder `test/`
     seed : int
     num_workers : int, processes
 
     Raises
     ------
     UserError
-        When the folder holds something already, or cannot be written.
+        When the folder is not empty, or cannot be written.
     """
     from joblib import Parallel, delayed
     from tqdm import tqdm
@@ -180,20 +179,21 @@ def make_shape(family, seed, split, index):
 
 
 def tidied(solid):
-    """A solid without the shortest edges that its unions left, centred, its longest side 1."""
-    # Manifold keeps the edges between the parts of a union until it forgets where they came from.
+    """A solid without the short edges that its unions left, centred, its longest side 1."""
+    # Manifold keeps the edges between the parts of a union, unless told to forget their origin.
     return centred(centred(solid).as_original().simplify(TOLERANCE))
 
 
 def centred(solid):
-    """A solid moved and scaled: its bounding box around the origin, the longest side 1."""
+    """A solid moved and scaled: its bounding box is centred, the longest side is 1."""
     low, high = np.reshape(solid.bounding_box(), (2, 3))
     size = 1 / (high - low).max()
     return solid.translate(tuple(-(low + high) / 2)).scale((size, size, size))
 
 
 def slices_are_clear(solid, scan_axis):
-    """Whether each plane meets the solid, in loops neither tiny nor too many."""
+    """Whether every plane meets the solid, and the loops are neither tiny nor too many."""
+
     # Manifold slices across z.
     upright = solid.rotate({"x": (0, -90, 0), "y": (90, 0, 0)}[scan_axis])
     slices = [upright.slice(h) for h in np.linspace(FIRST_PLANE, LAST_PLANE, N_PLANES)]
@@ -208,25 +208,16 @@ def slices_are_clear(solid, scan_axis):
 
 
 def is_one_solid(vertices, faces):
-    """Whether a mesh is closed, oriented outwards, connected, without doubled vertices or slivers.
+    """Whether a mesh is one closed solid, oriented outwards, without doubled vertices or slivers.
 
-    Looked at after rounding, as a reader of the file sees it.
+    Give it the rounded vertices, as a reader of the file sees them.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    import trimesh
 
-    n = len(vertices)
-    if len(np.unique(vertices, axis=0)) < n:
+    if len(np.unique(vertices, axis=0)) < len(vertices):
         return False
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    there, back = edges @ [n, 1], edges @ [1, n]
-    closed = len(np.unique(there)) == len(there) and np.array_equal(np.sort(there), np.sort(back))
-    neighbours = coo_array((np.ones(len(edges)), edges.T), shape=(n, n))
-    one_piece = connected_components(neighbours, directed=False)[0] == 1
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    areas = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    volume = (a * np.cross(b, c)).sum() / 6
-    return closed and one_piece and volume > 0 and areas.min() > SMALLEST_FACE
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    return mesh.is_volume and mesh.body_count == 1 and mesh.area_faces.min() > SMALLEST_FACE
 
 
 def main(argv=None):

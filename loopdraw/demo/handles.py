@@ -1,7 +1,7 @@
-"""Handles of the demo vases: ears, lugs, squared and rising ones, and a basket's.
+"""Handles of the demo vases: ears, lugs, squared and rising handles, and one over the mouth.
 
-Every handle is a tube along an arch in a vertical half plane through the vase's axis; a point of
-the half plane is (radius, y).
+Every handle is a tube along an arch in a vertical half plane through the axis of the vase. A point
+in the half plane is (radius, y).
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Handle(NamedTuple):
 
     low: float
     high: float
-    squareness: float  # 2: an ellipse, more: squared, less: pointed
+    squareness: float  # 2: an ellipse, more: square, less: pointed
     lift: float  # how far the arch leans upwards, as a slope
     gap: float  # free space between handle and wall
     half_width: float  # of the tube, seen from the side
@@ -24,7 +24,7 @@ class Handle(NamedTuple):
 
 
 def draw_handle(rng, profile, n_handles):
-    """Draw where a handle sits and how it bends: see `Handle`."""
+    """Draw the place and the form of a handle at random."""
     longest = 0.34 if n_handles == 3 else 0.5
     has_neck = profile.shoulder < 0.9
     kind = rng.choice(
@@ -52,12 +52,12 @@ def draw_handle(rng, profile, n_handles):
 
 
 def handle_solid(handle, outside_radius, wall, angle):
-    """The solid of a handle at `angle` around the axis of a body, its ends inside the wall.
+    """A handle at `angle` around the axis of a body. Its ends lie inside the wall.
 
     Parameters
     ----------
     handle : Handle
-    outside_radius : function of heights and angles, the radius of the body's outside
+    outside_radius : function (heights, angles) that gives the radius of the body's outside
     wall : float, thickness of the wall
     angle : float, radians
 
@@ -70,14 +70,14 @@ def handle_solid(handle, outside_radius, wall, angle):
     t = np.linspace(0, np.pi, 60)
     along = 0.5 - 0.5 * np.sign(np.cos(t)) * np.abs(np.cos(t)) ** (2 / handle.squareness)
     out = np.sin(t) ** (2 / handle.squareness)
-    # Far enough out to clear the widest place between both ends.
+    # Far enough out to clear the widest place between the two ends.
     between = np.linspace(handle.low, handle.high, 30)
     line = low[0] + (high[0] - low[0]) * np.linspace(0, 1, 30)
     bulge = np.max(outside_radius(between, angle) - line)
     reach = bulge + handle.gap + handle.half_width
     direction = np.array([1.0, handle.lift])
     arch = low + (high - low) * along[:, None] + reach * out[:, None] * direction
-    # Continue both ends into the wall, at most to half of the radius.
+    # Continue both ends into the wall, to half of the radius at most.
     depth = np.minimum(wall + 0.01, 0.5 * np.array([low[0], high[0]]))
     curve = np.concatenate([[low - [depth[0], 0]], arch, [high - [depth[1], 0]]])
     return tube(curve, angle, handle.half_width, handle.half_depth)

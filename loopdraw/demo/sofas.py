@@ -1,16 +1,16 @@
-"""A family of sofas: armchairs to four-seaters, with a chaise or a corner on some.
+"""A family of sofas: armchairs to four-seaters, some with a chaise or a corner.
 
-A sofa is put together as an upholsterer does it, in metres, from padded boxes:
+A sofa is put together from padded boxes, in metres, as an upholsterer would do it:
 
-    frame      base, and a back that may lean, bulge like a camel's or be quilted in channels
+    frame      base, and a back that may lean, have a hump, or be quilted in channels
     arms       boxes, rolls, flared, padded, open wooden ones, or none
-    cushions   one for each seat or one long one, on the seat and against the back, some pillows
+    cushions   one per seat or one long one, on the seat and against the back; some pillows
     legs       blocks, cones, buns, or a plinth
-    corner     the last seat drawn out to a chaise, or a second wing with its own back
+    corner     a longer last seat (chaise), or a second wing with its own back
 
 x points from side to side, y up, z from the back to the front. x is always the longest side and the
-scan axis: then every plane meets the sofa, which the loop sequences need, since they cannot say
-that a plane is empty.
+scan axis, so every plane meets the sofa. Loop sequences need that: they cannot say that a plane is
+empty.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ SCAN_AXIS = "x"
 
 
 class Plan(NamedTuple):
-    """Measures of a sofa in metres, and the kinds of its parts."""
+    """The measures of a sofa, in metres, and the kinds of its parts."""
 
     n_seats: int
     width: float  # of everything, x
@@ -53,11 +53,11 @@ class Plan(NamedTuple):
         return -half, half
 
     def open_sides(self):
-        """Whether one looks at the base and the back from the side."""
+        """Whether base and back can be seen from the side."""
         return self.arm_kind in ("open", "none")
 
     def base_top(self):
-        """Top of the base; the seat cushions' rounded lower edges are sunk into it."""
+        """Top of the base. The rounded lower edges of the seat cushions are sunk into it."""
         return self.seat - self.cushion + self.softness + 0.01
 
 
@@ -71,8 +71,8 @@ def make_sofa(rng):
     Returns
     -------
     manifold3d.Manifold or None
-        In metres. None when it came out deeper or higher than wide, or in pieces. The caller draws
-        again.
+        In metres. None when it is deeper or higher than wide, or in pieces. The caller then draws
+        another.
     """
     plan = draw_plan(rng)
     parts = [
@@ -88,7 +88,7 @@ def make_sofa(rng):
     parts += pillows(rng, plan)
     solid = manifold3d.Manifold.batch_boolean(parts, manifold3d.OpType.Add)
     pieces = solid.decompose()
-    # Cushions may enclose air: those inner surfaces come apart here, with negative volume.
+    # Cushions may enclose air. Such inner surfaces become pieces with a negative volume.
     outer = [piece for piece in pieces if piece.volume() > 0]
     if len(outer) != 1:
         return None
@@ -97,7 +97,7 @@ def make_sofa(rng):
 
 
 def draw_plan(rng):
-    """Draw all measures and kinds that the parts share: see `Plan`."""
+    """Draw all measures and kinds at random: see `Plan`."""
     n_seats = int(rng.choice([1, 2, 3, 4], p=[0.14, 0.3, 0.4, 0.16]))
     arm_kind = rng.choice(
         ["box", "roll", "flared", "padded", "open", "none"], p=[0.24, 0.2, 0.16, 0.18, 0.14, 0.08]
@@ -188,7 +188,7 @@ def back(plan):
 
 
 def leaning(part, plan):
-    """Lean what is above the seat backwards."""
+    """Lean the part above the seat backwards."""
 
     def lean(points):
         x, y, z = points.T
@@ -205,7 +205,7 @@ def corner_seat(plan):
 
 
 def arms(plan):
-    """Both arms; on the side of a wing there is none, its back stands there."""
+    """Both arms. A wing has its back there instead."""
     low, top, width, front = plan.legs, plan.arm, plan.arm_width, plan.depth
     for side in (-1, 1):
         if plan.arm_kind == "none" or (plan.corner_kind == "wing" and side == plan.corner_side):
@@ -252,7 +252,7 @@ def seat_cushions(plan):
 
 
 def back_cushions(plan):
-    """The cushions to lean against; some backs have none."""
+    """The cushions to lean against. Some backs have none."""
     if plan.back_kind not in ("cushions", "bench"):
         return
     left, right = plan.inner()
@@ -260,7 +260,7 @@ def back_cushions(plan):
     if plan.back_kind == "bench":
         edges = edges[[0, -1]]
     behind = plan.back_thickness - plan.softness
-    # Stuffing, out of sight: without it a tunnel would run along behind the rounded edges.
+    # Hidden stuffing. Without it a tunnel would run along behind the rounded edges.
     low = (left, plan.seat - 0.1, behind - 0.04)
     stuffing = padded_box(low, (right, plan.seat + 0.1, plan.back_thickness + 0.05), 0.01)
     yield leaning(stuffing, plan)
@@ -343,5 +343,5 @@ def pillows(rng, plan):
         pillow = pillow.rotate((rng.uniform(-22, -8), -side * rng.uniform(0, 20), 0))
         inwards = edge - side * (half + rng.uniform(0.03, 0.12))
         pillow = pillow.translate((inwards, plan.seat + 0.85 * half, against + 0.08))
-        # Fill the gap behind it, too small to see and a nuisance in the slices.
+        # Fill the gap behind it: too small to see, but it would clutter the slices.
         yield manifold3d.Manifold.batch_hull([pillow, pillow.translate((0, -0.1, -0.14))])

@@ -1,6 +1,6 @@
 """Building blocks of the demo shapes: stacks of rings, tubes, padded boxes.
 
-All are `manifold3d.Manifold`s: closed and oriented, ready to be united and cut.
+All are `manifold3d.Manifold`: closed and oriented, ready for unions and cuts.
 """
 
 import functools
@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 
 def solid_from_rings(rings):
-    """A closed solid from stacked rings (rows, around, 3), capped by fans at both ends.
+    """A closed solid from stacked rings (rows, around, 3), closed by a fan at each end.
 
     Seen from the end of the stack, the points of a ring run clockwise.
     """
@@ -34,7 +34,7 @@ def solid_from_rings(rings):
 def tube(curve, angle, half_width, half_depth, n_rings=30, n_around=14):
     """A tube of elliptic section around a curve (k, 2) in the half plane (radius, y) at `angle`.
 
-    It flares where it meets the wall, as pulled handles do.
+    It flares at both ends, like a handle where it meets the wall.
     """
     curve = evenly_along(curve, 4 * n_rings)
     curve[1:-1] = gaussian_filter1d(curve, 3, axis=0, mode="nearest")[1:-1]
@@ -58,21 +58,21 @@ def tube(curve, angle, half_width, half_depth, n_rings=30, n_around=14):
 
 
 def evenly_along(curve, n):
-    """`n` points (n, 2), evenly spaced along the polyline `curve`."""
+    """`n` points (n, 2) evenly spaced along the polyline `curve`."""
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     at = np.linspace(0, length[-1], n)
     return np.stack([np.interp(at, length, curve[:, k]) for k in (0, 1)], axis=1)
 
 
 def padded_box(low, high, rounding, puff=0.0, n_inner=2, swell_axis=1):
-    """A box with rounded edges, whose two sides across `swell_axis` swell by `puff`.
+    """A box with rounded edges. Its two sides across `swell_axis` bulge by `puff`, like a cushion.
 
     Parameters
     ----------
     low, high : corners, (3,) float
-    rounding : float, radius of the edges; at most a bit less than half of the thinnest side
-    puff : float, how far the middle of the two sides stands out
-    n_inner : int, points along the flat part of an edge; 3 or more for a swelling to show
+    rounding : float, radius of the edges; kept below half of the thinnest side
+    puff : float, how far the middle of the two sides bulges
+    n_inner : int, points along the flat part of an edge; a bulge needs 3 or more
     swell_axis : int, 0, 1 or 2
 
     Returns
@@ -98,9 +98,9 @@ def box_lattice(n_inner):
 
     Returns
     -------
-    corner : (n, 3) float, in [-1, 1]: where on the box without its rounding
-    direction : (n, 3) float: towards where the rounding moves that point (not unit)
-    faces : (m, 3) uint64, outward oriented
+    corner : (n, 3) float, points on the box without its rounding, in [-1, 1]
+    direction : (n, 3) float, where the rounding moves each point (not normalised)
+    faces : (m, 3) uint64, oriented outwards
     """
     edge = np.tan(np.radians([45, 22.5]))
     corner_1d = np.concatenate([[-1, -1], np.linspace(-1, 1, n_inner), [1, 1]])

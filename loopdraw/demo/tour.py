@@ -1,138 +1,168 @@
 """What LoopDraw does, in a minute or two and with nothing to download: `make demo`.
 
-Samples, interpolates, reconstructs and edits vases with the trained model of this repository,
-through the prompt, and draws them. Every step is a command that you can type yourself; each is
-shown before it runs. Pictures land in `demo_output/`, which is made anew; the shapes, as always,
-beside the model.
+Samples, interpolates, reconstructs and edits vases with the trained model of this repository, and
+draws them. Each step is shown before it runs, as a command or a line of Python that you can type
+yourself. The pictures go to `demo_output/`, which is made anew. The shapes are saved beside the
+model, as always.
 """
 
 import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from loopdraw.files import UserError, run_script
+import numpy as np
 
-HERE = Path(__file__).parent
+import loopdraw
+from loopdraw.demo import dataset
+from loopdraw.editing.edit_files import load_edits
+from loopdraw.files import run_script
+from loopdraw.surface.outputs import SUFFIXES, free_stem
+from loopdraw.threads import wait_briefly
+
+ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = Path("demo_output")
-OPTFILE = "demo-vases-optfile.txt"
+CHECKPOINT = Path("checkpoints/demo-vases")
+SHAPES = CHECKPOINT / "inference"
 EDIT = "demo-vases-edit.json"  # the latent of a vase, and one loop scaled by 0.3 and moved outwards
 TEST_MESH = OUTPUT / "vases/test/vase-0000.obj"  # the model was not trained on it
+SEED = 1
 N_SAMPLES, N_INTERPOLATED = 12, 8
-COMMANDS = "\n".join(
-    [
-        "seed 1",
-        f"submit sample {N_SAMPLES} --save",
-        f"submit interp {N_INTERPOLATED} ? ? --save",
-        f"encode vase {TEST_MESH}",
-        "submit decode $vase --save",
-        f"submit decode |{EDIT} --save",
-        f"submit decode |{EDIT} --edit {EDIT} --save",
-        "run all\n",
-    ]
-)
+CELL_SIZE = (440, 500)  # pixels of a shape in a gallery
+EDIT_SIZE = (700, 800)
 
 
 def main():
-    os.chdir(HERE)
+    os.chdir(ROOT)
+    wait_briefly()
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    dataset = TEST_MESH.parent.parent
-    python("-m", "loopdraw.demo.dataset", "vases", str(dataset), "--n_train", "1", "--n_test", "4")
-    printed = python("loop_models_inference.py", "--optfile", OPTFILE, commands=COMMANDS)
-    meshes = [Path(path) for path in re.findall(r"saved (.*\.obj)$", printed, re.MULTILINE)]
-    samples, meshes = meshes[:N_SAMPLES], meshes[N_SAMPLES:]
-    interpolated, meshes = meshes[:N_INTERPOLATED], meshes[N_INTERPOLATED:]
-    reconstructed, before, after = meshes
+    make_meshes(TEST_MESH.parent.parent)
+
+    show(f'model = loopdraw.load("{CHECKPOINT}")')
+    model = loopdraw.load(CHECKPOINT)
+    samples = sample(model)
+    interpolated = interpolate(model)
+    reconstructed = reconstruct(model)
+    before, after = edit(model)
+
     print("\nDrawing ...", flush=True)
-    os.environ["NO_GUI"] = "1"  # python polyscope_screenies.py asks for a view where it can
     pictures = {
-        "twelve samples": draw_gallery(samples, OUTPUT / "samples.png", columns=6, framing="each"),
+        "twelve samples": draw_gallery(
+            [shape.scene() for shape in samples], "samples.png", columns=6, framing="each"
+        ),
         "from one vase to another": draw_gallery(
-            interpolated, OUTPUT / "interpolation.png", columns=N_INTERPOLATED
+            [shape.scene() for shape in interpolated], "interpolation.png", N_INTERPOLATED
         ),
         "a mesh the model has not seen, and roughly what it looks like to it": draw_gallery(
-            [TEST_MESH, reconstructed], OUTPUT / "reconstruction.png", columns=2
+            [scene_of_mesh(TEST_MESH), reconstructed.scene()], "reconstruction.png", columns=2
         ),
-        "one loop moved (red), and what follows (pink)": draw_edit(
-            before, after, OUTPUT / "edit.png"
-        ),
+        "one loop moved (red), and what follows (pink)": draw_edit(before, after, "edit.png"),
     }
     print("\nLook at")
     for what, picture in pictures.items():
         print(f"  {picture!s:<32} {what}")
-    print(f"The shapes are in {before.parent}/; remove there what you have seen.")
+    print(f"The shapes are in {SHAPES}/; remove there what you have seen.")
 
 
-def python(*words, commands=None):
-    """Run a script with this Python, showing the command and what it prints.
-
-    Parameters
-    ----------
-    words : script and arguments
-    commands : str for its stdin, or None
-
-    Returns
-    -------
-    str : what it printed
-    """
-    shown = f"$ python {' '.join(words)}"
-    if commands:
-        escaped = commands.strip().replace("\n", "\\n").replace("$", "\\$")
-        shown = f'$ printf "{escaped}" | NO_POLYSCOPE=1 {shown[2:]}'
-    print(f"\n{shown}", flush=True)
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "NO_POLYSCOPE": "1"},
-    )
-    process.stdin.write(commands or "")
-    process.stdin.close()
-    printed = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        printed.append(line)
-    if process.wait():
-        raise UserError(f"{words[0]}: stopped with status {process.returncode}; see above")
-    return "".join(printed)
+def show(line):
+    """Print a line of Python before it runs."""
+    print(f"\n>>> {line}", flush=True)
 
 
-def draw_gallery(meshes, path, columns, framing="together"):
-    """Draw meshes with their loops into one picture; returns its path."""
-    import polyscope_screenies
-
-    polyscope_screenies.IMAGE_SIZE = (440, 500)
-    polyscope_screenies.FRAMING = framing
-    polyscope_screenies.GROUND_SHADOW = True
-    polyscope_screenies.GALLERY = str(path.resolve())
-    polyscope_screenies.GALLERY_COLUMNS = columns
-    list(polyscope_screenies.take_pictures([str(mesh) for mesh in meshes]))
-    return path
+# ----------------------------------------------------------------------------------------- shapes
 
 
-def draw_edit(before, after, path):
-    """Draw a shape and its edit beside each other; returns the path of the picture."""
-    import numpy as np
+def make_meshes(folder):
+    """Make a few vases, as the command that is shown would."""
+    words = ["vases", str(folder), "--n_train", "1", "--n_test", "4"]
+    print(f"\n$ python -m loopdraw.demo.dataset {' '.join(words)}", flush=True)
+    dataset.main(words)
 
-    import polyscope_screenies
-    from loopdraw.editing.edit_files import load_edits
-    from loopdraw.view.camera import fit_camera
+
+def sample(model):
+    """Shapes from random latents."""
+    show(f"model.sample({N_SAMPLES}, seed={SEED})")
+    return saved("sample", model.sample(N_SAMPLES, seed=SEED))
+
+
+def interpolate(model):
+    """Shapes on the way from one random vase to another."""
+    from loopdraw.model.latents import shape_generator
+
+    # At the prompt, `submit interp 8 ? ?` draws these two latents after the samples.
+    a, b = shape_generator(SEED, N_SAMPLES).standard_normal((2, model.latent_size))
+    show(f"model.interpolate(a, b, {N_INTERPOLATED})  # two random vases")
+    return saved("interpolate", model.interpolate(a, b, N_INTERPOLATED))
+
+
+def reconstruct(model):
+    """A mesh as the model sees it."""
+    show(f'model.encode("{TEST_MESH}")')
+    return saved("encode", [model.encode(TEST_MESH)])[0]
+
+
+def edit(model):
+    """A shape, and the same one with a loop changed."""
+    saved_edit = load_edits(ROOT / EDIT)
+    show(f'vase = model.decode(z)  # the latent in "{EDIT}"')
+    before = model.decode(saved_edit.latent)
+    saved("decode", [before])
+    show(f"vase.edit(*edits)  # {'; '.join(each.describe() for each in saved_edit.edits)}")
+    after = before.edit(*saved_edit.edits)
+    saved("edit", [after])
+    return before, after
+
+
+def saved(what, shapes):
+    """Save shapes and say so; returns them."""
+    for number, shape in enumerate(shapes, 1):
+        stem = free_stem(SHAPES)
+        for suffix in SUFFIXES:
+            path = shape.save(f"{stem}{suffix}")
+        counts = [len(loops) for loops in shape.loops]
+        print(
+            f"[{number}/{len(shapes)}] {what}: {sum(counts)} loops on {np.count_nonzero(counts)} "
+            f"planes, saved {path}",
+            flush=True,
+        )
+    return shapes
+
+
+# --------------------------------------------------------------------------------------- pictures
+
+
+def scene_of_mesh(path):
+    """The scene.Scene of a mesh file."""
+    from loopdraw.view.gallery import Settings, load_scene
+
+    return load_scene(path, Settings())
+
+
+def draw_gallery(scenes, name, columns, framing="together"):
+    """Draw scenes into one picture in `demo_output/`; returns its path."""
+    from loopdraw.view.gallery import Settings, draw, place_cameras
     from loopdraw.view.pictures import contact_sheet, save_png
-    from loopdraw.view.scene import Look
+
+    settings = Settings(image_size=CELL_SIZE, framing=framing, ground_shadow=True)
+    cameras = place_cameras(scenes, settings)
+    pictures = [
+        draw(scene, camera, settings) for scene, camera in zip(scenes, cameras, strict=True)
+    ]
+    save_png(OUTPUT / name, contact_sheet(pictures, columns))
+    return OUTPUT / name
+
+
+def draw_edit(before, after, name):
+    """Draw a shape and its edit beside each other; returns the path of the picture."""
+    from loopdraw.view.pictures import contact_sheet, save_png
+    from loopdraw.view.scene import Look, fit_camera
     from loopdraw.view.viewer import render_image
 
-    scenes = [polyscope_screenies.read_scene(before)]
-    polyscope_screenies.HIGHLIGHTED_LOOPS = sorted({edit.first for edit in load_edits(EDIT).edits})
-    polyscope_screenies.LOOPS_ABOVE_EDIT = "color"
-    polyscope_screenies.UNTOUCHED_SLICES = before.with_name(f"{before.stem}-slices.npz")
-    scenes.append(polyscope_screenies.read_scene(after))
-    size, look = (700, 800), Look(mesh_opacity=polyscope_screenies.MESH_OPACITY, ground_shadow=True)
-    camera = fit_camera(np.concatenate([scene.points() for scene in scenes]), size)
-    save_png(path, contact_sheet([render_image(scene, camera, size, look) for scene in scenes], 2))
-    return path
+    scenes = [before.scene(), after.scene()]
+    look = Look(ground_shadow=True)
+    camera = fit_camera(np.concatenate([scene.points() for scene in scenes]), EDIT_SIZE)
+    pictures = [render_image(scene, camera, EDIT_SIZE, look) for scene in scenes]
+    save_png(OUTPUT / name, contact_sheet(pictures, 2))
+    return OUTPUT / name
 
 
 if __name__ == "__main__":

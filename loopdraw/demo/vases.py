@@ -1,16 +1,16 @@
 """A family of vases: amphoras, bottles, jars, gourds, pitchers, mugs, urns, baskets.
 
-A vase is made the way a potter makes it, from parts that are drawn independently:
+A vase is made as a potter would make it, from parts that are drawn independently at random:
 
     profile    foot (flat, ring or pedestal), belly, neck and lip, joined by a smooth curve r(y)
-    section    what the wheel leaves round is pressed oval, polygonal or lobed, and may be twisted
+    section    round, oval, polygonal or lobed, and sometimes twisted
     cavity     the profile moved inwards by the wall thickness, open at the top
     spout      the lip drawn out on one side
     handles    none to three: ears, lugs, squared, rising, or one that spans the mouth
 
 The solid is (outside + handles) - cavity, so that no handle reaches into the cavity. The y axis
-points up. A vase is at least as tall as it is wide: then every plane of a y scan meets it, which
-the loop sequences need, since they cannot say that a plane is empty.
+points up. A vase is at least as tall as it is wide, so every plane of a y scan meets it. Loop
+sequences need that: they cannot say that a plane is empty.
 """
 
 import functools
@@ -35,15 +35,15 @@ FOOT_ROUNDING = 0.012
 class Profile(NamedTuple):
     """Half a vertical section through a vase of height 1, sampled at `HEIGHTS`."""
 
-    radius: np.ndarray  # of the clay wall's outside, without relief
-    relief: np.ndarray  # rings and a rolled lip: on the outside only
+    radius: np.ndarray  # of the outside, without relief
+    relief: np.ndarray  # rings and a rolled lip, on the outside only
     floor: float  # height where the belly starts, above foot or pedestal
     belly: float  # height where the belly is widest
     shoulder: float  # height where the belly ends and the neck starts
 
 
 class Section(NamedTuple):
-    """A horizontal section: its shape around the axis, and how it changes with height."""
+    """The shape of the horizontal sections, and how it changes with height."""
 
     kind: str
     count: int  # sides or lobes
@@ -68,8 +68,8 @@ def make_vase(rng):
     Returns
     -------
     manifold3d.Manifold or None
-        Not yet scaled. None when the parts drawn do not fit together: a handle that touches the
-        body in a third place, or a vase wider than tall. The caller draws again.
+        Not yet scaled. None when the parts do not fit together: a handle touches the body in a
+        third place, or the vase is wider than tall. The caller then draws another.
     """
     wall = rng.uniform(0.038, 0.055)
     profile = draw_profile(rng, wall)
@@ -90,8 +90,8 @@ def make_vase(rng):
     elif n_handles:
         handle = draw_handle(rng, profile, n_handles)
         for k in range(n_handles):
-            # Mirrored handles would cut into loops of equal area, and loops are sorted by area:
-            # each handle is a little thinner than the last, so that their order is not chance.
+            # Loops are sorted by area, and equal handles would give loops of equal area. So each
+            # handle is a little thinner than the last, and the order is never random.
             thinner = handle._replace(
                 half_width=handle.half_width * (1 - 0.05 * k),
                 half_depth=handle.half_depth * (1 - 0.05 * k),
@@ -104,7 +104,7 @@ def make_vase(rng):
 
 
 def draw_profile(rng, wall):
-    """Draw foot, belly, neck and lip and join them by a smooth curve: see `Profile`."""
+    """Draw foot, belly, neck and lip, and join them by a smooth curve: see `Profile`."""
     width = rng.uniform(0.19, 0.42)
     neck = rng.choice(["none", "short", "long"], p=[0.3, 0.35, 0.35])
     foot_points, floor, bottom = draw_foot(rng, width)
@@ -185,7 +185,7 @@ def draw_belly(rng, neck, floor, shoulder, width, bottom, throat):
 
 
 def draw_neck_and_lip(rng, neck, shoulder, throat):
-    """Draw what stands above the shoulder: points (height, radius), and relief at `HEIGHTS`."""
+    """Draw the part above the shoulder: points (height, radius), and relief at `HEIGHTS`."""
     points, relief = [], np.zeros_like(HEIGHTS)
     if neck == "long":
         points += [(0.5 * (shoulder + 0.95), throat * rng.uniform(0.8, 0.95))]
@@ -201,7 +201,7 @@ def draw_neck_and_lip(rng, neck, shoulder, throat):
 
 
 def ring(height, size, bulge):
-    """Relief of a moulded ring: `size` to either side of `height`, `bulge * size` deep."""
+    """Relief of a moulded ring at `height`: it is `2 * size` high and `bulge * size` deep."""
     return bulge * size * np.sqrt(np.maximum(0, 1 - ((HEIGHTS - height) / size) ** 2))
 
 
@@ -224,7 +224,7 @@ def draw_section(rng, profile):
 
 
 def section_factor(section, height, angle):
-    """What the radius is multiplied with, at these heights and angles (arrays that broadcast)."""
+    """The factor of the radius at these heights and angles (arrays that broadcast)."""
     angle = angle - section.twist * (height - 0.5)
     if section.kind == "oval":
         factor = section.strength / np.hypot(section.strength * np.cos(angle), np.sin(angle))
@@ -244,19 +244,19 @@ def section_factor(section, height, angle):
 
 
 def smooth_step(start, end, values):
-    """0 before `start`, 1 after `end`, with a smooth passage between them."""
+    """0 before `start`, 1 after `end`, and a smooth step between them."""
     x = np.clip((values - start) / (end - start), 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def outside_radius(body, height, angle):
-    """Radius of the body's outside, without the rounding of foot and lip."""
+    """Radius of the outside of a body, without the rounding of foot and lip."""
     radius = np.interp(height, HEIGHTS, body.profile.radius + body.profile.relief)
     return radius * section_factor(body.section, height, angle)
 
 
 def body_rings(body):
-    """The outside and the cavity of a body as rings of points, each (rows, N_ANGLES, 3)."""
+    """The outside and the cavity of a body, each as rings of points (rows, N_ANGLES, 3)."""
     profile, wall = body.profile, body.wall
     outer = profile.radius + profile.relief
     inner = moved_inwards(profile.radius, wall)
@@ -265,7 +265,7 @@ def body_rings(body):
     lip_rounding = 0.85 * quarter_circle((HEIGHTS - (1 - lip)) / lip) * lip
     outer = outer - lip_rounding - FOOT_ROUNDING * quarter_circle(1 - HEIGHTS / FOOT_ROUNDING)
     inner = inner + lip_rounding
-    # The cavity ends in a bowl above the foot, and reaches a little out of the mouth.
+    # The cavity ends in a bowl above the foot, and reaches a little beyond the mouth.
     bottom = profile.floor + wall
     bowl = np.minimum(0.12, 0.5 * (profile.shoulder - bottom))
     inner = inner * (1 - 0.9 * quarter_circle(1 - (HEIGHTS - bottom) / bowl))
@@ -287,10 +287,9 @@ def body_rings(body):
 
 
 def moved_inwards(radius, wall):
-    """The profile whose every point is `wall` away from the profile `radius`.
+    """The profile that is `wall` inside the profile `radius`, measured at right angles to it.
 
-    That is an erosion of the solid of revolution by a ball: a wall that only kept its horizontal
-    thickness would be paper-thin at a flat shoulder.
+    A wall of constant horizontal thickness would be paper-thin at a flat shoulder.
     """
     step = HEIGHTS[1] - HEIGHTS[0]
     shifts = np.arange(-int(wall / step), int(wall / step) + 1)
@@ -304,7 +303,7 @@ def quarter_circle(x):
 
 
 def well_spaced(heights, radii, n):
-    """`n` of the heights, close together where the profile is long or turns."""
+    """`n` heights, close together where the profile is flat or bends."""
     d_height, d_radius = np.diff(heights), np.diff(radii)
     turning = np.abs(np.diff(np.unwrap(np.arctan2(d_radius, d_height)), prepend=0))
     turning[0] = 0
@@ -314,9 +313,9 @@ def well_spaced(heights, radii, n):
 
 
 def draw_out_spout(points, width, length, rise):
-    """Pull the lip out towards -x, opposite of the first handle.
+    """Pull the lip out towards -x, opposite the first handle.
 
-    `width` is in radians, `length` relative to the radius, `rise` in heights.
+    `width` is in radians, `length` a share of the radius, `rise` a share of the height.
     """
     x, y, z = np.moveaxis(points, -1, 0)
     away = np.angle(np.exp(1j * (np.arctan2(z, x) - np.pi)))

@@ -23,7 +23,6 @@ import torch
 
 from loopdraw.editing.edits import apply_edits
 from loopdraw.loops.geometry import lift
-from loopdraw.loops.representations import sequence_planes, sequence_to_loops
 from loopdraw.model.decoding import STEPS_BETWEEN_END_CHECKS
 from loopdraw.threads import threads_for
 
@@ -169,7 +168,7 @@ class EditedDecoder:
         n_steps = self._n_fresh[key]
         sequence = np.zeros((info.n_timesteps, info.representation.n_features), dtype=np.float32)
         sequence[:n_steps] = info.unnormalise(self._runs[key].taken[:n_steps].cpu().numpy())
-        planes = self._planes(sequence)
+        planes = info.planes_of(sequence)
         timesteps = np.flatnonzero(planes >= 0)
         # As `decode` of the model does: the timestep that ends a sequence is part of it.
         sequence[(timesteps[-1] + 2 if len(timesteps) else 1) :] = 0
@@ -179,18 +178,12 @@ class EditedDecoder:
         after = np.logical_or.accumulate(edited)
         return EditedShape(
             sequence,
-            sequence_to_loops(
-                sequence, info.n_planes, info.representation, info.use_eos_token, planes
-            ),
+            info.loops(sequence, planes),
             timesteps,
             planes[timesteps],
             edited=np.flatnonzero(edited[timesteps]),
             regenerated=np.flatnonzero((after & ~edited)[timesteps]),
         )
-
-    def _planes(self, sequence):
-        info = self.info
-        return sequence_planes(sequence, info.n_planes, info.representation, info.use_eos_token)
 
 
 class _Run:
@@ -246,10 +239,8 @@ class _Run:
 
     def has_ended(self, n_steps):
         """Whether the sequence ends within its first `n_steps`."""
-        info = self.info
-        sequence = info.unnormalise(self.taken[:n_steps].cpu().numpy())
-        planes = sequence_planes(sequence, info.n_planes, info.representation, info.use_eos_token)
-        return planes[-1] < 0
+        sequence = self.info.unnormalise(self.taken[:n_steps].cpu().numpy())
+        return self.info.planes_of(sequence)[-1] < 0
 
 
 def _equal(a, b):

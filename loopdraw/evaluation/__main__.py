@@ -33,8 +33,8 @@ def main():
 
 def load(options):
     """The model that the options name, the sets of its dataset by name, and the epoch's label."""
+    from loopdraw.checkpoints import checkpoint_label
     from loopdraw.data.dataset import DatasetInfo, load_datasets
-    from loopdraw.model.checkpoints import checkpoint_label
     from loopdraw.model.vae import load_model
 
     info = DatasetInfo.load(options.save_dir, options.loop_repr_type)

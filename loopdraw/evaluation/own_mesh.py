@@ -8,6 +8,7 @@ import torch
 
 from loopdraw.data.cache import CachedLoops
 from loopdraw.data.dataset import LoopSeqDataset
+from loopdraw.data.point_clouds import sample_surface
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import scan_axis
 from loopdraw.loops.mesh_files import as_mesh, fit_to_unit
@@ -15,7 +16,6 @@ from loopdraw.loops.representations import eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
 
 FEW_PLANES = 0.5  # share of the planes that a mesh set up as those of the dataset would meet
-N_CLOUD_POINTS = 2048  # on the surface, for PointNet encoders
 
 
 class EncodedMesh(NamedTuple):
@@ -105,11 +105,8 @@ def _encode(model, path, vertices, faces, sequence, plane_index):
     )
     dataset = LoopSeqDataset(loops, info, path)
     if model.needs_point_clouds:
-        import trimesh
-
-        mesh = trimesh.Trimesh(vertices, faces, process=False)
-        points, _ = trimesh.sample.sample_surface(mesh, N_CLOUD_POINTS, seed=0)
-        dataset.point_clouds = torch.from_numpy(np.asarray(points, dtype=np.float32))[None]
+        points, _ = sample_surface(vertices, faces, seed=0).astype(np.float32)
+        dataset.point_clouds = torch.from_numpy(points)[None]
     return model.encode(dataset.to(model.device).batch([0]))[0].cpu().numpy()
 
 

@@ -17,12 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from loopdraw.model.fast_paths import (
+    cheapest_memory,
+    new_memory,
+    packed,
+    pays_to_pack,
+    remember_in,
+    rows_function,
+    stepper,
+)
 from loopdraw.model.layers import (
     FourierTimesteps,
     FullyConnected,
     PositionalEmbedding,
-    pays_to_pack,
-    rows_function,
 )
 
 
@@ -178,10 +185,10 @@ class TransformerDecoder(nn.Module):
         if padding is not None:
             seen = F.pad(~padding.t(), (self.n_tokens_before, 0), value=True)  # (B, tokens)
         if padding is not None and skips_padding and pays_to_pack(x):
-            packed, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
+            rows, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
             for layer in layers:
-                packed = layer.packed(packed, lengths, causal=True)
-            x = packed.new_zeros(x.shape).masked_scatter(seen[..., None], packed)
+                rows = packed(layer, rows, lengths, causal=True)
+            x = rows.new_zeros(x.shape).masked_scatter(seen[..., None], rows)
         else:
             if padding is not None and not skips_padding:
                 seen = seen[:, None, None]
@@ -197,15 +204,13 @@ class TransformerDecoder(nn.Module):
     @torch.no_grad()
     def begin(self, z):
         """A `DecoderState` for decoding from `z` (B, L) step by step, before the first step."""
-        layers, H, C = self.transformer_decoder.layers, self.n_heads, self.d_model
-        rows = self.max_length + self.n_tokens_before
-        out = self.linear_dec_to_out
-        folds = H == 1  # costs about 15 steps of one sequence, saves a third of each
+        layers, out = self.transformer_decoder.layers, self.linear_dec_to_out
+        n_steps, holds = self.max_length + self.n_tokens_before, cheapest_memory(self.n_heads)
         state = DecoderState(
             inputs=z.new_zeros(len(z), self.max_length, self.n_features),
-            memory=z.new_empty(len(z), len(layers), 1 if folds else 2, H, rows, C // H),
+            memory=new_memory(z, holds, len(z), len(layers), self.n_heads, n_steps, self.d_model),
             steppers=[
-                *(layer.stepper(folds) for layer in layers),
+                *(stepper(layer, holds) for layer in layers),
                 rows_function(out.weight, out.bias),
             ],
         )
@@ -280,10 +285,11 @@ class TransformerDecoder(nn.Module):
         state.flag_shift = self.fc_latent_to_binary_flags(z) if self.arch_version == 2 else None
         x = self._tokens(state.inputs[:, : state.length], state.starts, z)
         if x.shape[1] > 0 and not self.runs_whole_sequences:
+            holds = cheapest_memory(self.n_heads)
             for layer, memory in zip(
                 self.transformer_decoder.layers, state.memory.unbind(1), strict=True
             ):
-                x = layer(x, causal=True, memory=memory)
+                x = layer(x, causal=True, remember=remember_in(memory, holds))
 
 
 class LstmDecoder(nn.Module):

@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from loopdraw.model.decoders import LstmDecoder, TransformerDecoder
+from loopdraw.model.fast_paths import packed, pays_to_pack
 from loopdraw.model.layers import (
     FourierMap,
     FullyConnected,
     PositionalEmbedding,
     TransformerStack,
-    pays_to_pack,
 )
+from loopdraw.model.planned import PlannedDecoder, PlannedEncoder
 
 ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
 
@@ -29,6 +30,8 @@ def build_encoder(
     n_features,
     max_length,
     latent_size,
+    n_planes=None,
+    transformer_arch_version=0,
     fc_hidden_sizes=(64, 64),
     d_model=128,
     n_layers=4,
@@ -48,6 +51,8 @@ def build_encoder(
     max_length : int
         Timesteps of the longest sequence, without start steps.
     latent_size : int
+    n_planes : int
+        Planes of the dataset; transformer arch version 4 needs it.
 
     Returns
     -------
@@ -67,6 +72,11 @@ def build_encoder(
         )
     if architecture == "pointnet+transformer":
         return PointNetEncoder(latent_size, pointnet_hidden_size)
+    if architecture == "transformer" and transformer_arch_version == 4:
+        (hidden_size,) = fc_hidden_sizes
+        return PlannedEncoder(
+            n_features, n_planes, latent_size, hidden_size, d_model, n_layers, n_heads, ffwd_size
+        )
     stack = TransformerStack(d_model, n_layers, n_heads, ffwd_size)
     return TransformerEncoder(n_features, max_length, latent_size, fc_hidden_sizes, stack)
 
@@ -78,6 +88,7 @@ def build_decoder(
     has_flag,
     max_length,
     latent_size,
+    n_planes=None,
     fc_hidden_sizes=(64, 64),
     transformer_arch_version=0,
     d_model=128,
@@ -102,6 +113,8 @@ def build_decoder(
     max_length : int
         Timesteps of the longest sequence, without start steps.
     latent_size : int
+    n_planes : int
+        Planes of the dataset; transformer arch version 4 needs it.
 
     Returns
     -------
@@ -117,6 +130,19 @@ def build_decoder(
     if architecture in ("lstm", "lstm+transformer"):
         return LstmDecoder(
             n_features, max_length, latent_size, fc_hidden_sizes, lstm_hidden_size, lstm_n_layers
+        )
+    if transformer_arch_version == 4:
+        (hidden_size,) = fc_hidden_sizes
+        return PlannedDecoder(
+            n_features,
+            n_planes,
+            max_length,
+            latent_size,
+            hidden_size,
+            d_model,
+            n_layers,
+            n_heads,
+            ffwd_size,
         )
     stack = TransformerStack(d_model, n_layers, n_heads, ffwd_size, dropout)
     fourier_map = None
@@ -171,8 +197,8 @@ class TransformerEncoder(nn.Module):
         if pays_to_pack(x):
             x, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
             for layer in layers:
-                x = layer.packed(x, lengths)
-            x = last.packed(x, lengths, first_only=True)  # (B, C)
+                x = packed(layer, x, lengths)
+            x = packed(last, x, lengths, first_only=True)  # (B, C)
         else:
             seen = seen[:, None, None]
             for layer in layers:

@@ -5,16 +5,11 @@ batch, T timesteps, C d_model, H attention heads, D = C / H; the batch comes fir
 attention wants.
 """
 
-import functools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-# Weights in a layer up to which a plain matrix-vector product is fastest: a step finds them in the
-# cache.
-IN_CACHE = 40_000
 
 
 class FullyConnected(nn.Module):
@@ -99,54 +94,6 @@ class FourierTimesteps(nn.Module):
         return torch.cat([features, x[..., self.n_coordinates :]], dim=-1)
 
 
-def rows_function(weight, bias):
-    """`F.linear` for the few rows of one decoding step, made ready so that it is fast.
-
-    A step reads every weight once, so memory bandwidth bounds it, or, where the weights stay in the
-    cache, the number of calls. On a CPU, `F.linear` of one row reaches half of that bandwidth; a
-    batch of two matrix-vector products, and for a few rows the product with the weights on the
-    left, come close to all of it.
-
-    Parameters
-    ----------
-    weight : (n, m) tensor
-    bias : (n,) tensor
-
-    Returns
-    -------
-    function from (B, m) to (B, n)
-    """
-    if weight.is_cuda:
-        return lambda x: F.linear(x, weight, bias)
-    column, in_halves = bias[:, None], len(weight) % 2 == 0 and weight.numel() > IN_CACHE
-    if in_halves:
-        halves, half_columns = weight.view(2, -1, weight.shape[1]), bias.view(2, -1, 1)
-
-    def rows(x):
-        if len(x) > 8:
-            return F.linear(x, weight, bias)
-        if len(x) > 1:
-            return torch.addmm(column, weight, x.t()).t().contiguous()
-        if in_halves:
-            return torch.baddbmm(half_columns, halves, x.t().expand(2, -1, 1)).view(1, -1)
-        return torch.addmv(bias, weight, x[0])[None]
-
-    return rows
-
-
-def pays_to_pack(x):
-    """Whether to leave padding out (`TransformerLayer.packed`) rather than to work on it too.
-
-    On a CPU every row costs. On a GPU, and where code is compiled, fixed shapes are worth more.
-    """
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _firsts(lengths):
-    """Rows at which sequences of these lengths start that follow each other."""
-    return [sum(lengths[:i]) for i in range(len(lengths))]
-
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`."""
 
@@ -162,7 +109,7 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x, mask=None, causal=False, first_only=False, memory=None):
+    def forward(self, x, mask=None, causal=False, first_only=False, remember=None):
         """Attend among the steps of `x` (B, T, C); see `TransformerLayer.forward`."""
         C = x.shape[-1]
         if first_only:
@@ -172,76 +119,13 @@ class SelfAttention(nn.Module):
             q, kv = F.linear(x, self.in_proj_weight, self.in_proj_bias).split([C, 2 * C], dim=-1)
         q = q.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, H, T, D)
         kv = kv.unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)  # (2, B, H, T, D)
-        if memory is not None:
-            kept = kv.transpose(0, 1) if memory.shape[1] == 2 else x[:, None, None]
-            memory[:, :, :, : x.shape[1]] = kept
+        if remember is not None:
+            remember(x, kv)
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(
             q, kv[0], kv[1], attn_mask=mask, dropout_p=dropout, is_causal=causal
         )
         return self.out_proj(y.transpose(1, 2).flatten(2))  # (B, T, C)
-
-    def packed(self, x, lengths, causal=False, first_only=False):
-        """Attend within each of the sequences `x` (n, C); see `TransformerLayer.packed`."""
-        C = x.shape[-1]
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        if first_only:
-            q = F.linear(x[_firsts(lengths)], weight[:C], bias[:C]).split(1)
-            kv = F.linear(x, weight[C:], bias[C:]).split(lengths)
-        else:
-            parts = F.linear(x, weight, bias).split(lengths)
-            q, kv = zip(*(part.split([C, 2 * C], dim=-1) for part in parts), strict=True)
-        dropout = self.dropout if self.training else 0.0
-        outputs = []
-        for q_part, kv_part in zip(q, kv, strict=True):
-            q_part = q_part.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)  # (H, T, D)
-            k, v = kv_part.unflatten(-1, (2, self.n_heads, -1)).permute(1, 2, 0, 3)
-            y = F.scaled_dot_product_attention(
-                q_part[None], k[None], v[None], dropout_p=dropout, is_causal=causal
-            )
-            outputs.append(y[0].transpose(0, 1).flatten(1))  # (T, C)
-        return self.out_proj(torch.cat(outputs))
-
-    def fold(self):
-        """Weights and biases of the two maps that one head amounts to when nothing is trained.
-
-        A score (Wq x)ᵀ(Wk y) is (Wkᵀ Wq x)ᵀ y, and outputs are Wo Wv times a mean of the y. So the
-        steps themselves serve as keys and values: half the memory to read and to write, and a
-        third less work in a whole layer, once the two products have been made. (The bias of the
-        keys adds the same to all scores of a step, which the softmax takes out again.)
-        """
-        query, key, value = self.in_proj_weight.chunk(3)
-        query_bias, _, value_bias = self.in_proj_bias.chunk(3)
-        out, out_bias = self.out_proj.weight, self.out_proj.bias
-        return key.t() @ query, query_bias @ key, out @ value, out @ value_bias + out_bias
-
-    def stepper(self, folds):
-        """A function that attends from one step `x` (B, C) to itself and all before it.
-
-        It takes `x`, `memory` (B, 2, H, S, D) and the step's row there; with `folds`, for which see
-        `fold`, `memory` is (B, 1, 1, S, C).
-        """
-        H = self.n_heads
-        if folds:
-            query_weight, query_bias, out_weight, out_bias = self.fold()
-            first = rows_function(query_weight, query_bias)
-        else:
-            first = rows_function(self.in_proj_weight, self.in_proj_bias)
-            out_weight, out_bias = self.out_proj.weight, self.out_proj.bias
-        last = rows_function(out_weight, out_bias)
-
-        def step(x, memory, position):
-            if folds:
-                q, kept = first(x)[:, None, None], x[:, None, None]
-            else:
-                qkv = first(x).view(len(x), 3, H, 1, -1)
-                q, kept = qkv[:, 0], qkv[:, 1:, :, 0]  # (B, H, 1, D), (B, 2, H, D)
-            memory[:, :, :, position] = kept
-            seen = memory[:, :, :, : position + 1].unbind(1)  # keys first, values last
-            y = F.scaled_dot_product_attention(q, seen[0], seen[-1])  # (B, H, 1, D)
-            return last(y.reshape(x.shape))
-
-        return step
 
 
 class TransformerLayer(nn.Module):
@@ -256,7 +140,7 @@ class TransformerLayer(nn.Module):
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, mask=None, causal=False, first_only=False, memory=None):
+    def forward(self, x, mask=None, causal=False, first_only=False, remember=None):
         """
         Parameters
         ----------
@@ -267,53 +151,17 @@ class TransformerLayer(nn.Module):
             A step sees itself and those before it; not together with `mask`.
         first_only : bool
             Only the output of step 0 is wanted: (B, 1, C) for the price of one step.
-        memory : (B, 2, H, S, D) or (B, 1, 1, S, C) float, optional
-            Receives the keys and values of the steps, or the steps, for `step` to go on from.
+        remember : function, optional
+            Called with the steps (B, T, C) and their keys and values (2, B, H, T, D).
         """
-        attended = self.self_attn(x, mask, causal, first_only, memory)
-        return self._after_attention(x[:, :1] if first_only else x, attended)
+        attended = self.self_attn(x, mask, causal, first_only, remember)
+        return self.after_attention(x[:, :1] if first_only else x, attended)
 
-    def packed(self, x, lengths, causal=False, first_only=False):
-        """As `forward`, of sequences that follow each other without padding.
-
-        Parameters
-        ----------
-        x : (n, C) float
-        lengths : list of int, steps of each sequence, n in all
-        causal, first_only : as in `forward`; with `first_only` the result is (len(lengths), C)
-        """
-        attended = self.self_attn.packed(x, lengths, causal, first_only)
-        return self._after_attention(x[_firsts(lengths)] if first_only else x, attended)
-
-    def _after_attention(self, x, attended):
+    def after_attention(self, x, attended):
+        """The rest of the layer: both norms and the feed-forward net."""
         x = self.norm1(x + self.dropout(attended))
         forwarded = self.linear2(self.dropout(F.relu(self.linear1(x))))
         return self.norm2(x + self.dropout(forwarded))
-
-    def stepper(self, folds):
-        """A function that takes one step `x` (B, C) as `SelfAttention.stepper` does; no dropout.
-
-        Modules are looked up once and not in every step: the time of small networks goes there.
-        """
-        attend = self.self_attn.stepper(folds)
-        widen = rows_function(self.linear1.weight, self.linear1.bias)
-        narrow = rows_function(self.linear2.weight, self.linear2.bias)
-        normalise, normalise_again = (
-            functools.partial(
-                torch.layer_norm,
-                normalized_shape=norm.normalized_shape,
-                weight=norm.weight,
-                bias=norm.bias,
-                eps=norm.eps,
-            )
-            for norm in (self.norm1, self.norm2)
-        )
-
-        def step(x, memory, position):
-            x = normalise(attend(x, memory, position).add_(x))
-            return normalise_again(narrow(widen(x).relu_()).add_(x))
-
-        return step
 
 
 class TransformerStack(nn.Module):

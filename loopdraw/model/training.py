@@ -14,10 +14,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from loopdraw.checkpoints import checkpoint_label, load_state, save_states
 from loopdraw.data.augmentation import augment, disturb_history
 from loopdraw.data.dataset import Batch
 from loopdraw.files import UserError
-from loopdraw.model.checkpoints import checkpoint_label, load_state, save_states
 from loopdraw.model.latents import apply_whitening, fit_whitening
 from loopdraw.processes import draw_seed, rank_and_world_size
 

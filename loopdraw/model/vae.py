@@ -9,10 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from loopdraw.checkpoints import checkpoint_label, load_state
 from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
-from loopdraw.loops.representations import sequence_planes
-from loopdraw.model.checkpoints import checkpoint_label, load_state
 from loopdraw.model.decoding import decode_batch, decode_with_intervention
 from loopdraw.model.encoders import build_decoder, build_encoder
 from loopdraw.options import options_for, parse_options
@@ -76,6 +75,8 @@ class LoopSeqEncoderDecoderModel:
             n_features=info.representation.n_features,
             max_length=info.n_timesteps,
             latent_size=latent_size,
+            n_planes=info.n_planes,
+            transformer_arch_version=transformer_arch_version,
             fc_hidden_sizes=enc_fc_hidden_sizes,
             d_model=enc_transformer_d_model,
             n_layers=enc_transformer_n_layers,
@@ -91,6 +92,7 @@ class LoopSeqEncoderDecoderModel:
             has_flag=info.representation.has_flag,
             max_length=info.n_timesteps,
             latent_size=latent_size,
+            n_planes=info.n_planes,
             fc_hidden_sizes=dec_fc_hidden_sizes,
             transformer_arch_version=transformer_arch_version,
             d_model=dec_transformer_d_model,
@@ -234,10 +236,7 @@ class LoopSeqEncoderDecoderModel:
         """Timesteps that each sequence (B, t, F) takes with its ending one; over t: not ended."""
         lengths = []
         for sequence in self.info.unnormalise(normalised):
-            planes = sequence_planes(
-                sequence, self.info.n_planes, self.info.representation, self.info.use_eos_token
-            )
-            placed = np.flatnonzero(planes >= 0)
+            placed = np.flatnonzero(self.info.planes_of(sequence) >= 0)
             lengths.append(placed[-1] + 2 if len(placed) else 1)
         return np.array(lengths)
 

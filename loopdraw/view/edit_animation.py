@@ -1,10 +1,10 @@
 """An edit as an animation: the loops move, and the rest of the shape follows.
 
-    python loopdraw/view/edit_animation.py vases-optfile.txt inference-0-edit.json edit.gif
+    python -m loopdraw.view.edit_animation vases-optfile.txt inference-0-edit.json edit.gif
 
-takes an edit list that the edit window saved (or `submit decode <z> --edit … --save`), with the
-latent in it. Colours are those of the window: golden before the edit, red edited, pink regenerated,
-faint grey the untouched shape.
+The edit list holds the latent, too. The edit window saves one, and so does
+`submit decode <z> --edit … --save`. Colours are those of the window: golden before the edit, red
+edited, pink regenerated, faint grey the untouched shape.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from loopdraw.files import UserError, run_script
 
 N_STEPS = 16  # from the untouched shape to the whole edit
 SECONDS_PER_PICTURE = 0.09
-REST = 8  # pictures for which the whole edit stays
+REST = 8  # pictures that show the whole edit before it goes back
 SIZE = (460, 460)
 
 
@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(argv=None):
-    """Parse the command line, or `argv`; wrong words are a `UserError`."""
+    """Parse the command line, or `argv`. Wrong arguments raise a `UserError`."""
     parser = _Parser(
         description="Draw an edit as a GIF: the loops move, and the rest of the shape follows.",
         allow_abbrev=False,
@@ -53,7 +53,7 @@ def make_scenes(editor, edits):
 
     planes = editor.info.planes
     scenes = []
-    # Slowly at first and at the end, as a hand moves.
+    # Slow at the start and at the end, as a hand moves.
     for share in (1 - np.cos(np.linspace(0, np.pi, N_STEPS))) / 2:
         editor.set_edits([edit.partly(float(share)) for edit in edits])
         shape = editor.shape
@@ -76,8 +76,8 @@ def main(argv=None):
     from loopdraw.editing.editor import LoopEditor
     from loopdraw.model.vae import load_model
     from loopdraw.options import parse_options, require
-    from loopdraw.view.camera import fit_camera
     from loopdraw.view.pictures import save_gif
+    from loopdraw.view.scene import fit_camera
     from loopdraw.view.viewer import render_image
 
     options = parse_options(["--optfile", arguments.optfile])

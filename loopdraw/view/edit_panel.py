@@ -1,16 +1,18 @@
-"""The controls of the edit window.
+"""The controls of the edit window: its panel, and the mouse in the view.
 
-Every control calls an `EditSession`, through `window.attempt`, which says in the panel what goes
-wrong. Nothing is kept here but the words that the user is typing.
+Every control calls an `EditSession` through `window.attempt`, which shows errors in the panel.
 """
 
+import numpy as np
 import polyscope.imgui as imgui
 
 from loopdraw.editing.edits import edit_functions
 
 STATUS_WIDTH = 420.0  # pixels
+CLICK_PIXELS = 4  # a press that moves further is a drag
+GIZMO_SIZE = 1.6
 ERROR_COLOR = (1.0, 0.50, 0.45, 1.0)
-FORMATS = {  # of export: label
+FORMATS = {  # name in export.FORMATS: label
     "glb": ".glb",
     "stl": ".stl",
     "json": ".json",
@@ -27,7 +29,9 @@ SLIDERS = {  # kind: (label, name of the number, least, most)
 
 
 class EditPanel:
-    """Draws the panel and passes on what the user does.
+    """The panel: draws the controls and passes on what the user does.
+
+    It keeps nothing but the words that the user is typing.
 
     Parameters
     ----------
@@ -94,7 +98,8 @@ class EditPanel:
             for label, name, low, high in sliders:
                 changed, value = imgui.SliderFloat(label, session.values(kind)[name], low, high)
                 if changed:
-                    attempt(session.adjust, kind, self.window.gesture, **{name: value})
+                    gesture = self.window.mouse.gesture
+                    attempt(session.adjust, kind, gesture, **{name: value})
         _, self.donor = imgui.InputText("loops of", self.donor)
         imgui.SetItemTooltip(
             "$name of a sequence, |file or ||file: a sequence (.txt) or -slices.npz"
@@ -134,7 +139,7 @@ class EditPanel:
         imgui.NewLine()
 
     def _latent(self):
-        session, attempt, gesture = self.session, self.window.attempt, self.window.gesture
+        session, attempt, gesture = self.session, self.window.attempt, self.window.mouse.gesture
         if imgui.Button("new random"):
             attempt(lambda: session.editor.set_latent(session.read_latent("?")))
         _, self.blend_word = imgui.InputText("towards", self.blend_word)
@@ -175,7 +180,7 @@ class EditPanel:
                 attempt(action)
 
     def draw_status(self):
-        """What has happened, and the way out: apart, so that it is always in sight."""
+        """The last message and the close button, apart from the rest so that they stay in sight."""
         window = self.window
         if window.error or window.message:
             imgui.PushTextWrapPos(STATUS_WIDTH)
@@ -188,3 +193,134 @@ class EditPanel:
             window.close()
         imgui.SameLine()
         imgui.TextDisabled(window.pace())
+
+
+class EditMouse:
+    """The mouse in the view: a click picks a loop, dragging the gizmo edits the picked loops.
+
+    `gesture` counts the drags. Changes made during one drag are undone together.
+
+    Parameters
+    ----------
+    ps : the polyscope module, started
+    session : session.EditSession
+    attempt : EditWindow.attempt
+    diagonal : float, of the shape
+    """
+
+    def __init__(self, ps, session, attempt, diagonal):
+        self.ps = ps
+        self.session = session
+        self.attempt = attempt
+        self.gesture = 0
+        self._gizmo = Gizmo(ps, diagonal)
+        self._gizmo_at = None  # (shape, loop number) it stands at; None: must be placed
+        self._press = None  # where the button went down in the view
+        self._dragging = False
+
+    def follow(self):
+        """Pass on what the mouse has done since the last frame."""
+        session = self.session
+        if imgui.IsMouseDown(0) and session.picked and self._gizmo_at is not None:
+            plane = session.editor.info.planes[session.editor.shape.planes[session.first]]
+            dragged = self._gizmo.read(plane)
+            if dragged is not None:
+                self._dragging = True
+                self.attempt(session.drag, self.gesture, **dragged)
+        position = imgui.GetMousePos()
+        if imgui.IsMouseClicked(0):
+            self._press = None if imgui.GetIO().WantCaptureMouse else position
+        if imgui.IsMouseReleased(0):
+            if self._press is not None and not self._dragging:
+                moved = np.hypot(position[0] - self._press[0], position[1] - self._press[1])
+                if moved <= CLICK_PIXELS:
+                    self._pick_at(position)
+            self._dragging, self._press = False, None
+            self._gizmo_at = None
+            self.gesture += 1
+
+    def _pick_at(self, position):
+        hit = self.ps.pick(screen_coords=position)
+        if hit.is_hit:
+            self.session.pick_nearest(hit.position)
+
+    def place_gizmo(self):
+        """Put the gizmo on the first picked loop, unless it is being dragged."""
+        session = self.session
+        shape, planes = session.editor.shape, session.editor.info.planes
+        gizmo_at = (shape, session.first)
+        if gizmo_at == self._gizmo_at or self._dragging:
+            return
+        if session.picked:
+            loop = shape.loops_in_space(planes)[session.first]
+            self._gizmo.place(loop, planes[shape.planes[session.first]])
+        else:
+            self._gizmo.place(None, None)
+        self._gizmo_at = gizmo_at
+
+
+class Gizmo:
+    """Polyscope's transformation gizmo, kept in the plane of a loop.
+
+    Parameters
+    ----------
+    ps : the polyscope module, started
+    diagonal : float, of the shape
+    """
+
+    def __init__(self, ps, diagonal):
+        self.diagonal = diagonal
+        self._gizmo = ps.add_transformation_gizmo("picked loop")
+        self._gizmo.set_allow_scaling(True)
+        self._gizmo.set_allow_nonuniform_scaling(True)
+        self._gizmo.set_interact_in_local_space(True)
+        self._gizmo.set_gizmo_scale(GIZMO_SIZE)
+        self._pose = self._gizmo.get_transform()  # as it was last seen, (4, 4)
+
+    def place(self, loop, plane):
+        """Put the gizmo in the middle of a loop (k, 3), in its plane. A loop of None hides it."""
+        self._gizmo.set_enabled(loop is not None)
+        if loop is None:
+            return
+        pose = np.eye(4)
+        pose[:3, 0], pose[:3, 1] = plane[2], plane[3]
+        # Not the plane's normal: the in-plane frames of some scan axes are left-handed.
+        pose[:3, 2] = np.cross(plane[2], plane[3])
+        pose[:3, 3] = loop.mean(axis=0)
+        self._gizmo.set_transform(pose)
+        self._pose = self._gizmo.get_transform()
+
+    def read(self, plane):
+        """How the mouse has changed the gizmo since the last call, within the plane (4, 3).
+
+        Returns
+        -------
+        dict or None
+            `move` (u, v), `degrees` and `scale` (along u, along v), the arguments of
+            `EditSession.drag`. None when nothing has changed.
+        """
+        pose, before = self._gizmo.get_transform(), self._pose
+        if np.array_equal(pose, before):
+            return None
+        axes, axes_before = (plane[2:4] @ p[:3, :2] for p in (pose, before))
+        lengths, lengths_before = (np.linalg.norm(a, axis=0) for a in (axes, axes_before))
+        move = plane[2:4] @ (pose[:3, 3] - before[:3, 3])
+        turn = (axes / lengths) @ (axes_before / lengths_before).T
+        angle = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
+        scale = lengths / lengths_before
+        # The gizmo rounds: tiny changes are not movements.
+        move[np.abs(move) < 1e-5 * self.diagonal] = 0.0
+        angle *= abs(angle) > 1e-4
+        scale[np.abs(scale - 1) < 1e-4] = 1.0
+        # Undo whatever would leave the plane.
+        kept = before.copy()
+        cos, sin = np.cos(angle), np.sin(angle)
+        kept[:3, :2] = plane[2:4].T @ np.array([[cos, -sin], [sin, cos]]) @ axes_before * scale
+        kept[:3, 3] += move @ plane[2:4]
+        self._gizmo.set_transform(kept)
+        self._pose = self._gizmo.get_transform()
+        return {
+            "move": tuple(move.tolist()),
+            "degrees": float(np.rad2deg(angle)),
+            "scale": tuple(scale.tolist()),
+        }

@@ -1,31 +1,44 @@
 """The edit window: a Polyscope view of an `EditSession`.
 
-Loops before the first edit are golden, edited ones red, those regenerated after them pink, and what
-the untouched shape had there faint grey. The picked loops wear beads and, the first of them,
-Polyscope's transformation gizmo. Whatever goes wrong is said in the panel; the window stays.
+Loops before the first edit are golden, edited loops red, loops regenerated after them pink, and the
+loops of the untouched shape faint grey. The picked loops have beads, and the first of them has
+Polyscope's transformation gizmo. Errors are shown in the panel; the window stays open.
 
-Beside `viewer`, this module and its two parts (`edit_canvas`, `edit_panel`) are what
-talks to Polyscope: here the scene changes in every frame.
+`viewer` draws scenes that stay as they are. Here the scene can change in every frame.
 """
 
 import time
+import traceback
 
 import numpy as np
 
 from loopdraw.files import UserError
+from loopdraw.loops.geometry import plane_heights
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
 from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import viewer
-from loopdraw.view.camera import Camera, fit_camera
 from loopdraw.view.pictures import save_gif, save_png
+from loopdraw.view.scene import Camera, Look, fit_camera, tube_mesh
 
-WINDOW_SIZE = (1100, 880)  # drawn without a graphics card, pixels are what costs
+WINDOW_SIZE = (1100, 880)  # small, because every pixel costs time without a graphics card
 PANEL_WIDTH = 350
-REST_SECONDS = 0.4  # without a change, before the surface is made sharp
+REST_SECONDS = 0.4  # without a change, then the surface is made sharp
 SLOW_FRAME_SECONDS = 0.06
-CLICK_PIXELS = 4  # a press that moves further is a drag
 TURNTABLE_PICTURES = 48
 TURNTABLE_SECONDS = 4.0
+
+RADIUS = 0.0035  # of the loops' tubes, share of the shape's diagonal
+SHARE_OF_SPACING = 0.16  # and at most this share of the distance between planes
+TUBE_SIDES = 6
+BEAD_FACTOR = 2.0  # radius of the beads on picked loops
+BEAD_COLOR = (0.16, 0.20, 0.33)
+SURFACE_OPACITY = 0.5
+ROLES = {
+    "loop": "before the edit",
+    "edited": "edited",
+    "regenerated": "regenerated",
+    "untouched": "what was there",
+}
 
 
 def edit_in_window(session, title):
@@ -51,40 +64,46 @@ def edit_in_window(session, title):
         with LatestSurface() as surfaces:
             EditWindow(session, title, surfaces).run()
     finally:
-        # The window goes, and with it all that was drawn here.
+        # This closes the window and drops everything drawn in it.
         viewer.close_viewer()
     return True
 
 
 class EditWindow:
-    """One open window. `gesture` says which drag of the mouse is going on."""
+    """One open window.
+
+    Parameters
+    ----------
+    session : session.EditSession
+    title : str
+    surfaces : builds surfaces in the background, has `request`, `poll` and `busy`
+    """
 
     def __init__(self, session, title, surfaces):
         import polyscope
         import polyscope.imgui
 
-        from loopdraw.view.edit_canvas import EditCanvas
-        from loopdraw.view.edit_panel import EditPanel
+        from loopdraw.view.edit_panel import EditMouse, EditPanel
 
         self.ps, self.imgui = polyscope, polyscope.imgui
         self.session = session
         self.title = title
         self.surfaces = surfaces
-        self.gesture = 0
         self.error = self.message = ""
+        self._traced = set()  # crashes whose traceback was printed
         points = np.concatenate(self._loops(session.editor.shape) or [np.zeros((1, 3))])
         self.canvas = EditCanvas(self.ps, session.editor.info.planes, points)
         self.panel = EditPanel(session, self)
-        # What has been drawn, and when the shape changed last.
-        self._shape = self._drawn = self._gizmo_at = None
+        self.mouse = EditMouse(self.ps, session, self.attempt, self.canvas.diagonal)
+        self._shape = self._drawn = None  # the latest shape, and what of it is drawn
         self._change_times, self._decode_seconds = [0.0], 0.0
         self._mesh, self._asked = None, None  # asked for: (shape, resolution)
         self._frame_ended, self._n_slow = time.perf_counter(), 0
-        self._press, self._dragging = None, False
         self._turntable = None
         self.ps.set_SSAA_factor(1)
         self.ps.set_window_size(*WINDOW_SIZE)
-        self._aim(_beside_panel(fit_camera(points, (WINDOW_SIZE[0] - PANEL_WIDTH, WINDOW_SIZE[1]))))
+        free = (WINDOW_SIZE[0] - PANEL_WIDTH, WINDOW_SIZE[1])
+        viewer.aim(_beside_panel(fit_camera(points, free)))
         self.ps.set_view_center_raw(self.canvas.center)
 
     def open(self):
@@ -106,34 +125,41 @@ class EditWindow:
         self.ps.unshow()
 
     def attempt(self, action, *arguments, **named):
-        """Do something that the user asked for; what goes wrong is said in the panel."""
+        """Do something that the user asked for; errors are shown in the panel."""
         self.error = ""
+        self._traced.clear()
         self.guard(action, *arguments, **named)
 
     def guard(self, action, *arguments, **named):
-        """Do something that the user did not ask for in this frame, likewise."""
+        """Do something that belongs to every frame; errors are shown in the panel, too."""
         try:
             action(*arguments, **named)
-        except (UserError, ValueError) as error:
+        except UserError as error:
             self.error = str(error)
         except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"
+            expected = isinstance(error, ValueError)
+            self.error = str(error) if expected else f"{type(error).__name__}: {error}"
+            # Once, not in every frame.
+            if self.error not in self._traced:
+                self._traced.add(self.error)
+                traceback.print_exc()
 
     def pace(self):
-        """How fast the shape follows, in words."""
+        """How fast the shape follows the hand, in words."""
         text = f"decoded in {1000 * self._decode_seconds:.0f} ms"
         recent = [t for t in self._change_times if t > time.perf_counter() - 1]
         return text + (f", {len(recent)} updates a second" if len(recent) > 1 else "")
 
     def _frame(self):
-        # Polyscope holds Python's lock outside this function. The threads that talk with the
-        # process that builds the surface need it, too.
+        # Outside this function Polyscope holds Python's lock. The threads that talk to the process
+        # that builds the surface need it, too.
         time.sleep(0.001)
         self._look_at_speed()
-        self.guard(self._mouse)
+        self.guard(self.mouse.follow)
         self.guard(self._decode)
         self._draw_panel()
         self.guard(self._draw_loops)
+        self.guard(self.mouse.place_gizmo)
         self.guard(self._draw_surface)
         self.guard(self._turn)
         self._frame_ended = time.perf_counter()
@@ -165,33 +191,6 @@ class EditWindow:
                 if imgui.IsKeyChordPressed(imgui.ImGuiMod_Ctrl | key):
                     self.attempt(action)
 
-    # ----------------------------------------------------------------------------------- the mouse
-
-    def _mouse(self):
-        imgui, session = self.imgui, self.session
-        if imgui.IsMouseDown(0) and session.picked and self._gizmo_at is not None:
-            plane = session.editor.info.planes[session.editor.shape.planes[session.first]]
-            dragged = self.canvas.read_gizmo(plane)
-            if dragged is not None:
-                self._dragging = True
-                self.attempt(session.drag, self.gesture, **dragged)
-        position = imgui.GetMousePos()
-        if imgui.IsMouseClicked(0):
-            self._press = None if imgui.GetIO().WantCaptureMouse else position
-        if imgui.IsMouseReleased(0):
-            if self._press is not None and not self._dragging:
-                moved = np.hypot(position[0] - self._press[0], position[1] - self._press[1])
-                if moved <= CLICK_PIXELS:
-                    self._pick_at(position)
-            self._dragging, self._press = False, None
-            self._gizmo_at = None  # to be put in its place again
-            self.gesture += 1
-
-    def _pick_at(self, position):
-        point = self.canvas.point_at(position)
-        if point is not None:
-            self.session.pick_nearest(point)
-
     # ----------------------------------------------------------------------------------- the scene
 
     def _draw_loops(self):
@@ -203,14 +202,6 @@ class EditWindow:
         if wanted != self._drawn:
             self.canvas.draw_loops(self._loops(shape), self._loops(untouched), shape, picked)
             self._drawn = wanted
-        gizmo_at = (shape, session.first)
-        if gizmo_at != self._gizmo_at and not self._dragging:
-            if session.picked:
-                plane = editor.info.planes[shape.planes[session.first]]
-                self.canvas.place_gizmo(self._loops(shape)[session.first], plane)
-            else:
-                self.canvas.place_gizmo(None, None)
-            self._gizmo_at = gizmo_at
 
     def _decode(self):
         start = time.perf_counter()
@@ -239,7 +230,7 @@ class EditWindow:
         resolution = DEFAULT_RESOLUTION if resting else PREVIEW_RESOLUTION
         if self._asked is None or self._asked[0] is not shape or self._asked[1] < resolution:
             if self.surfaces.busy and resting and self._asked[0] is shape:
-                return  # the preview first
+                return  # the preview comes first
             self._asked = shape, resolution
             planes = self.session.editor.info.planes
             self.surfaces.request(planes, shape.loops_by_plane, resolution)
@@ -247,7 +238,7 @@ class EditWindow:
     # -------------------------------------------------------------------------------------- saving
 
     def save(self, formats):
-        """Save the shape and what belongs to it."""
+        """Save the mesh, the loops, the latent and the edit list, and more formats."""
         self.message = f"saved {self.session.save(formats)}"
 
     def save_intervention(self):
@@ -269,21 +260,14 @@ class EditWindow:
             self._turntable = None
 
     def _take_turntable(self):
-        view = self.ps.get_view_camera_parameters()
-        position = np.asarray(view.get_position(), dtype=float)
-        camera = Camera(
-            position,
-            position + np.asarray(view.get_look_dir(), dtype=float),
-            np.asarray(view.get_up_dir(), dtype=float),
-            float(view.get_fov_vertical_deg()),
-        )
+        camera = viewer.current_camera(self.canvas.center)
         pictures = []
         for i in range(TURNTABLE_PICTURES):
             self.message = f"turntable: picture {i + 1} of {TURNTABLE_PICTURES}"
-            self._aim(camera.orbited(self.canvas.center, 360 * i / TURNTABLE_PICTURES))
+            viewer.aim(camera.orbited(self.canvas.center, 360 * i / TURNTABLE_PICTURES))
             pictures.append(self._picture()[:, :-PANEL_WIDTH])
             yield
-        self._aim(camera)
+        viewer.aim(camera)
         path = self.session.path(".gif")
         save_gif(path, pictures, TURNTABLE_SECONDS / TURNTABLE_PICTURES)
         self.message = f"saved {path}"
@@ -295,17 +279,133 @@ class EditWindow:
         finally:
             self.canvas.show_beads(True)
 
-    def _aim(self, camera):
-        self.ps.set_view_projection_mode("perspective")
-        self.ps.set_vertical_fov_degrees(camera.fov)
-        self.ps.look_at_dir(camera.position, camera.target, camera.up)
-
 
 def _beside_panel(camera):
-    """A camera moved sideways, so that what it aims at is in the middle of the room left free."""
+    """A camera moved sideways, so that its target is in the middle of the free space."""
     look = camera.target - camera.position
     right = np.cross(look, camera.up)
     right /= np.linalg.norm(right)
     pixel = 2 * np.linalg.norm(look) * np.tan(np.radians(camera.fov) / 2) / WINDOW_SIZE[1]
     aside = PANEL_WIDTH / 2 * pixel * right
     return Camera(camera.position + aside, camera.target + aside, camera.up, camera.fov)
+
+
+class EditCanvas:
+    """What Polyscope draws in the edit window: loops by colour, beads, the surface.
+
+    Structures are updated in place where possible, so that a shape can be redrawn many times a
+    second.
+
+    Parameters
+    ----------
+    ps : the polyscope module, started
+    planes : (P, 4, 3) float
+    points : (n, 3) float, all points of the shape
+    """
+
+    def __init__(self, ps, planes, points):
+        self.ps = ps
+        self.look = Look()
+        self.center = (points.min(axis=0) + points.max(axis=0)) / 2
+        self.diagonal = float(np.linalg.norm(np.ptp(points, axis=0))) or 1.0
+        self.normal = planes[0, 0]
+        # Thin where the planes are close, so that neighbouring loops stay apart.
+        spacing = np.abs(np.diff(plane_heights(planes))).min()
+        self.radius = min(RADIUS * self.diagonal, SHARE_OF_SPACING * spacing)
+        self.show_untouched = True
+        self.show_surface = True
+        self.translucent = True
+        self._drawn = {}  # name -> (sizes of its loops, structure)
+        self._surface = None
+        ps.remove_all_structures()
+        ps.set_background_color(self.look.background_color)
+        ps.set_bounding_box(points.min(axis=0), points.max(axis=0))
+        ps.set_length_scale(self.diagonal)
+        ps.set_ground_plane_mode("none")
+
+    def colors(self):
+        """(name, colour) of each kind of loop, for a legend."""
+        return [(name, getattr(self.look, f"{role}_color")) for role, name in ROLES.items()]
+
+    # --------------------------------------------------------------------------------------- loops
+
+    def draw_loops(self, loops, untouched_loops, shape, picked):
+        """Draw all loops.
+
+        Parameters
+        ----------
+        loops, untouched_loops : lists of (k, 3) float, of the shape with and without its edits
+        shape : EditedShape
+        picked : range of loop numbers
+        """
+        edited, regenerated = set(shape.edited.tolist()), set(shape.regenerated.tolist())
+        first = min(edited, default=len(untouched_loops))
+        groups = {
+            "untouched": untouched_loops[first:] if self.show_untouched else [],
+            "edited": [loops[i] for i in sorted(edited)],
+            "regenerated": [loops[i] for i in sorted(regenerated)],
+            "loop": [
+                loop for i, loop in enumerate(loops) if i not in edited and i not in regenerated
+            ],
+        }
+        for role, of_role in groups.items():
+            self._draw_tubes(role, of_role)
+        self._draw_beads([loops[i] for i in picked if i < len(loops)])
+
+    def _draw_tubes(self, role, loops):
+        # As a mesh: without a graphics card, Polyscope's curve networks are much slower.
+        name = ROLES[role]
+        if not loops:
+            if self._drawn.pop(name, None) is not None:
+                self.ps.get_surface_mesh(name).remove()
+            return
+        radius = self.radius * viewer.RADIUS_FACTORS.get(role, 1.0)
+        vertices, faces = tube_mesh([(loop, self.normal) for loop in loops], radius, TUBE_SIDES)
+        sizes = [len(loop) for loop in loops]
+        if name in self._drawn and self._drawn[name][0] == sizes:
+            self._drawn[name][1].update_vertex_positions(vertices)
+            return
+        tubes = self.ps.register_surface_mesh(
+            name, vertices, faces, material="wax", smooth_shade=True, back_face_policy="cull"
+        )
+        tubes.set_color(getattr(self.look, f"{role}_color"))
+        self._drawn[name] = sizes, tubes
+
+    def _draw_beads(self, loops):
+        nodes = np.concatenate([np.zeros((0, 3)), *loops])
+        if "picked" in self._drawn and self._drawn["picked"][0] == len(nodes):
+            self._drawn["picked"][1].update_point_positions(nodes)
+            return
+        beads = self.ps.register_point_cloud("picked", nodes, material="wax")
+        beads.set_color(BEAD_COLOR)
+        beads.set_radius(BEAD_FACTOR * self.radius, relative=False)
+        self._drawn["picked"] = len(nodes), beads
+
+    def show_beads(self, shown):
+        """Show or hide the beads on the picked loops."""
+        self._drawn["picked"][1].set_enabled(shown)
+
+    # ------------------------------------------------------------------------------------- surface
+
+    def draw_surface(self, vertices, faces):
+        """Draw a mesh: (n, 3) float, (m, 3) int."""
+        self._surface = self.ps.register_surface_mesh(
+            "surface", vertices, faces, material="wax", smooth_shade=True
+        )
+        self._surface.set_color(self.look.mesh_color)
+        if self.translucent:
+            self._surface.set_transparency(SURFACE_OPACITY)
+            # After registering, because that makes Polyscope change the mode itself.
+            self.ps.set_transparency_mode("pretty")
+
+    def make_opaque(self):
+        """Draw surfaces opaque from now on, which is much faster."""
+        self.translucent = False
+        if self._surface is not None:
+            self._surface.set_transparency(1.0)
+        self.ps.set_transparency_mode("none")
+
+    def enable_surface(self, shown):
+        """Show or hide the mesh, if there is one."""
+        if self._surface is not None:
+            self._surface.set_enabled(shown)

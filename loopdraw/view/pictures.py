@@ -1,8 +1,7 @@
-"""Images as arrays: layers mixed into a picture, a soft shadow under it, sheets and animations.
+"""Pictures as arrays: mixing layers, a soft shadow, contact sheets, PNG and GIF files.
 
 Layers are (height, width, 4) float32 with premultiplied alpha, 0 to 255. Pictures are
-(height, width, 3) uint8, or (height, width, 4) with straight alpha where the background is left
-out.
+(height, width, 3) uint8, or (height, width, 4) with straight alpha when they have no background.
 """
 
 import math
@@ -13,17 +12,16 @@ from PIL import Image
 
 from loopdraw.files import write_aside
 from loopdraw.loops.geometry import resample_loop
-from loopdraw.view.camera import pixel_rays
 
-# The shadow of what stands in each band of heights (shares of the shape's height) is drawn with
-# its own blur (share of the diagonal) and darkness: sharp and dark where the shape touches the
-# ground, wide and faint far above it.
+# Bands of height (from, to: shares of the shape's height), each with the blur (share of the
+# diagonal) and darkness of its shadow: sharp and dark near the ground, wide and faint above.
 SHADOW_BANDS = ((0.0, 0.04, 0.012, 0.30), (0.0, 0.25, 0.03, 0.16), (0.25, 1.01, 0.07, 0.16))
 SHADOW_GRID = 192
+N_SHADOW_POINTS = 60_000  # spread over the mesh that casts the shadow
 
 
 def shrink(image, factor):
-    """A (factor * h, factor * w, 4) uint8 image, averaged over squares, as a layer (h, w, 4)."""
+    """Average a (factor * h, factor * w, 4) uint8 image over squares: a layer (h, w, 4)."""
     height, width = image.shape[0] // factor, image.shape[1] // factor
     total = np.zeros((height, width, 4), dtype=np.float32)
     for row in range(factor):
@@ -33,12 +31,12 @@ def shrink(image, factor):
 
 
 def mix(front, behind, opacity):
-    """One layer seen through another that is drawn with an opacity in [0, 1]."""
+    """A layer in front of another, drawn with an opacity in [0, 1]."""
     return opacity * front + (1 - opacity) * behind
 
 
 def over(layer, background):
-    """A layer over a background (r, g, b) in [0, 1]; None leaves it out: straight alpha."""
+    """A picture: a layer over a background (r, g, b) in [0, 1], or with alpha if that is None."""
     color, alpha = layer[..., :3], layer[..., 3:]
     if background is None:
         straight = color * (255.0 / np.maximum(alpha, 1e-3))
@@ -49,7 +47,7 @@ def over(layer, background):
 
 
 def framed_points(scene, look):
-    """The points (n, 3) to frame for a picture: those of the scene and, if cast, of its shadow."""
+    """The points (n, 3) that a picture must show: those of the scene and of its shadow, if any."""
     points = scene.points()
     if not look.ground_shadow or len(points) == 0:
         return points
@@ -62,13 +60,13 @@ def framed_points(scene, look):
 
 
 def shadow_layer(scene, look, camera, size):
-    """The soft shadow of a scene on the ground under it, lit from above, as a layer.
+    """The soft shadow of a scene on the ground, lit from above, as a layer.
 
     Parameters
     ----------
     scene : scene.Scene
     look : scene.Look
-    camera : camera.Camera
+    camera : scene.Camera
     size : (width, height) in pixels
     """
     layer = np.zeros((size[1], size[0], 4), dtype=np.float32)
@@ -107,28 +105,36 @@ def shadow_layer(scene, look, camera, size):
     return layer
 
 
+def pixel_rays(camera, size):
+    """The viewing direction of every pixel, top row first.
+
+    Returns
+    -------
+    (height, width, 3) float, not normalised: each is one unit long along the camera's direction
+    """
+    width, height = size
+    forward = camera.target - camera.position
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, camera.up)
+    right /= np.linalg.norm(right)
+    up = np.cross(right, forward)
+    half = np.tan(np.radians(camera.fov) / 2)
+    x = ((np.arange(width) + 0.5) / width * 2 - 1) * half * width / height
+    y = (1 - (np.arange(height) + 0.5) / height * 2) * half
+    return forward + x[None, :, None] * right + y[:, None, None] * up
+
+
 def _shadow_casters(scene, look):
-    """Points spread densely over what a scene shows, (n, 3) float."""
+    """Points spread densely over the mesh, or over the loops when there is none, (n, 3) float."""
     if scene.mesh is not None and look.mesh_opacity > 0:
-        return _surface_samples(np.asarray(scene.mesh[0]), np.asarray(scene.mesh[1]), 60_000)
+        import trimesh
+
+        mesh = trimesh.Trimesh(*scene.mesh, process=False)
+        if mesh.area == 0:
+            return mesh.vertices[mesh.faces.reshape(-1)]
+        return trimesh.sample.sample_surface(mesh, N_SHADOW_POINTS, seed=0)[0]
     loops = [points for role in scene.loops_by_role().values() for points, _ in role]
     return np.concatenate([np.zeros((0, 3)), *(resample_loop(points, 400) for points in loops)])
-
-
-def _surface_samples(vertices, faces, n_points):
-    """Points spread evenly over a triangle mesh, (n_points, 3) float, always the same ones."""
-    corners = vertices[faces]
-    areas = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    )
-    if areas.sum() == 0:
-        return vertices[faces.reshape(-1)]
-    random = np.random.default_rng(0)
-    triangles = corners[random.choice(len(faces), n_points, p=areas / areas.sum())]
-    u, v = random.random((2, n_points, 1))
-    folded = u + v > 1
-    u, v = np.where(folded, 1 - u, u), np.where(folded, 1 - v, v)
-    return (1 - u - v) * triangles[:, 0] + u * triangles[:, 1] + v * triangles[:, 2]
 
 
 def save_png(path, picture):
@@ -138,17 +144,17 @@ def save_png(path, picture):
 
 
 def save_gif(path, pictures, seconds_per_picture, last_seconds=None):
-    """Write pictures of one size as an animation that repeats for ever.
+    """Write pictures of one size as an endless animation.
 
     Parameters
     ----------
     path : path of the GIF file
     pictures : list of (height, width, 3 or 4) uint8
     seconds_per_picture : float
-    last_seconds : float or None, how long the last picture stays; None: as the others
+    last_seconds : float or None, how long the last picture stays; None: as long as the others
     """
     images = [_on_white(picture) for picture in pictures]
-    # One palette for all, from pictures across the animation, so that colours do not flicker.
+    # One palette for all pictures, so that colours do not flicker.
     chosen = images[:: max(1, len(images) // 8)] + images[-1:]
     montage = Image.fromarray(np.concatenate([np.asarray(image) for image in chosen]))
     palette = montage.quantize(255, method=Image.Quantize.MAXCOVERAGE)
@@ -171,14 +177,14 @@ def save_gif(path, pictures, seconds_per_picture, last_seconds=None):
 
 
 def contact_sheet(pictures, columns=None, width=2000, gap=0.04):
-    """Many pictures in one, row by row, cropped alike to what any of them shows.
+    """Put pictures into one, row by row. All are cropped alike, to what any of them shows.
 
     Parameters
     ----------
     pictures : list of (height, width, 3 or 4) uint8, all of one size and kind
     columns : int or None; None makes the sheet a little wider than high
-    width : int, most pixels from left to right
-    gap : float, free space between pictures, share of a cell's width
+    width : int, largest width of the sheet in pixels
+    gap : float, space between pictures, as a share of a picture's width
 
     Returns
     -------

@@ -1,11 +1,11 @@
-"""What a picture shows: shapes, loops by colour, the look, and the surfaces that stand for them.
+"""What a picture shows and from where: the shape, its loops by colour, the look, the camera.
 
-Nothing here draws; `viewer` does. Colours follow the LoopDraw paper's figures: loops golden,
-an edited loop red, what was regenerated after it pink, what the untouched shape had there faint
-grey, the mesh blue. Loops are numbered in the order of the sequence: plane after plane, and within
-a plane as listed, from 0.
+Nothing here draws; `viewer` does. Colours follow the figures of the LoopDraw paper: loops are
+golden, edited loops red, regenerated loops pink, loops of the untouched shape faint grey, the mesh
+blue. Loops are numbered from 0 in the order of the sequence: plane after plane, and within a plane
+as listed.
 
-Colours are RGB in [0, 1]; lengths are shares of the diagonal of the drawn shape's bounding box.
+Colours are RGB in [0, 1]. Lengths are shares of the diagonal of the shape's bounding box.
 """
 
 import functools
@@ -19,7 +19,7 @@ from loopdraw.loops.geometry import lift, plane_heights, project
 
 @dataclass(frozen=True)
 class Look:
-    """How a scene is drawn, apart from what is in it."""
+    """How a scene is drawn: colours, opacity, thickness."""
 
     mesh_color: tuple = (0.36, 0.64, 0.98)
     mesh_opacity: float = 0.62  # 0 hides the mesh, 1 hides the loops behind it
@@ -40,11 +40,16 @@ class Look:
 class Scene:
     """One shape: its mesh, its loops, and which loops stand out.
 
-    `mesh` is (vertices (n, 3) float, faces (m, 3) int) or None. `planes` (P, 4, 3) float goes with
-    `loops_by_plane`, P lists of (k, 2) float loops. `edited`, `regenerated`, `special`, `hidden`
-    and `planes_at` hold loop numbers; a loop in several takes the first of special, edited,
-    regenerated. `planes_at` names loops whose slice plane is drawn. `untouched` is
-    (planes, loops_by_plane) of the shape before the edit, drawn faintly.
+    Parameters
+    ----------
+    mesh : (vertices (n, 3) float, faces (m, 3) int) or None
+    planes : (P, 4, 3) float or None
+    loops_by_plane : list of P lists of (k, 2) float loops
+    edited, regenerated, special : loop numbers
+        A loop named in several is drawn as the first of special, edited, regenerated.
+    hidden : numbers of loops that are not drawn
+    planes_at : numbers of loops whose slice plane is drawn
+    untouched : (planes, loops_by_plane) of the shape before the edit, drawn faintly, or None
     """
 
     mesh: tuple | None = None
@@ -58,11 +63,11 @@ class Scene:
     untouched: tuple | None = None
 
     def loop_count(self):
-        """How many loops the shape has, hidden ones included."""
+        """Number of loops, including hidden ones."""
         return sum(len(loops) for loops in self.loops_by_plane)
 
     def loops_by_role(self):
-        """The loops in space, grouped by the role that colours them.
+        """The loops in space, grouped by role. The role decides the colour.
 
         Returns
         -------
@@ -91,7 +96,7 @@ class Scene:
         return roles
 
     def plane_spacing(self):
-        """Smallest distance between neighbouring planes; infinite for fewer than two planes."""
+        """Smallest distance between neighbouring planes; infinite with fewer than two planes."""
         if self.planes is None or len(self.planes) < 2:
             return np.inf
         gaps = np.diff(np.sort(plane_heights(self.planes)))
@@ -116,7 +121,7 @@ class Scene:
     def points(self):
         """Every point that must be in the picture, (n, 3) float.
 
-        Hidden loops count, so that the frames of an animation that reveals them line up.
+        That includes hidden loops, so that the frames of an animation line up.
         """
         return np.concatenate([self._shape_points, self.plane_corners().reshape(-1, 3)])
 
@@ -132,6 +137,11 @@ class Scene:
             untouched = (untouched[0] * flip, untouched[1])
         return replace(self, mesh=mesh, planes=planes, untouched=untouched)
 
+    def center(self):
+        """The middle of the bounding box, (3,) float."""
+        points = self.points()
+        return (points.min(axis=0) + points.max(axis=0)) / 2
+
     @functools.cached_property
     def _shape_points(self):
         lifted = _lifted(self.planes, self.loops_by_plane)
@@ -139,13 +149,13 @@ class Scene:
             lifted += _lifted(*self.untouched)
         sources = [loop[0] for loop in lifted if loop is not None]
         if self.mesh is not None:
-            # Only vertices that some face uses: stray ones would shrink the shape in the picture.
+            # Only vertices that a face uses. Stray ones would make the shape small in the picture.
             sources.append(np.asarray(self.mesh[0])[np.unique(self.mesh[1])])
         return np.concatenate(sources) if sources else np.zeros((0, 3))
 
 
 def _lifted(planes, loops_by_plane):
-    """Every loop as (points, plane normal); None for one that no line can be drawn for."""
+    """Every loop as (points, plane normal), or None for a loop that cannot be drawn."""
     lifted = []
     for index, loops in enumerate(loops_by_plane):
         for loop in loops:
@@ -156,15 +166,87 @@ def _lifted(planes, loops_by_plane):
     return lifted
 
 
-def tube_mesh(loops, radius, sides=8):
-    """Closed loops as one mesh of tubes.
+@dataclass(frozen=True)
+class Camera:
+    """A perspective camera."""
 
-    Rings of points stand at the corners, in the plane that halves the corner, and are stretched
-    there (up to twice) so that the tube keeps its thickness along the segments.
+    position: np.ndarray  # (3,)
+    target: np.ndarray  # (3,) the point it looks at
+    up: np.ndarray  # (3,)
+    fov: float  # vertical field of view, degrees
+
+    def orbited(self, pivot, degrees):
+        """This camera turned around the vertical (y) axis through `pivot` (3,)."""
+        angle = np.radians(degrees)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
+        return replace(
+            self,
+            position=pivot + turn @ (self.position - pivot),
+            target=pivot + turn @ (self.target - pivot),
+            up=turn @ self.up,
+        )
+
+
+def fit_camera(points, size, azimuth=32.0, elevation=20.0, fov=24.0, margin=0.05):
+    """The nearest camera that sees every point from a given direction.
+
+    In camera axes (right, up, towards the viewer) a point p is inside the picture when
+    |p_x - c_x| <= t_x (c_z - p_z), where t_x is the tangent of half the field of view. The same
+    holds for y. Each bound is linear in the camera position c, so its extreme over all points
+    gives c directly.
 
     Parameters
     ----------
-    loops : list of (points (k, 3) float without repeats, plane normal (3,) float)
+    points : (n, 3) float
+    size : (width, height) of the picture in pixels
+    azimuth : degrees around the y axis, from +z towards +x
+    elevation : degrees above the horizon
+    fov : vertical field of view in degrees; a small one distorts less
+    margin : share of the picture left free on every side
+
+    Returns
+    -------
+    Camera
+
+    Raises
+    ------
+    ValueError
+        When there are no points.
+    """
+    points = np.asarray(points, dtype=float)
+    if len(points) == 0:
+        raise ValueError("nothing to look at: the scene has neither a mesh nor loops")
+    around, above = np.radians([azimuth, elevation])
+    back = np.array([np.sin(around) * np.cos(above), np.sin(above), np.cos(around) * np.cos(above)])
+    right = np.array([np.cos(around), 0.0, -np.sin(around)])
+    up = np.cross(back, right)
+    axes = np.stack([right, up, back])
+    x, y, z = axes @ points.T
+
+    tangent_y = np.tan(np.radians(fov) / 2) * (1 - 2 * margin)
+    tangent_x = tangent_y * size[0] / size[1]
+    reach_x = (x + tangent_x * z).max(), (-x + tangent_x * z).max()
+    reach_y = (y + tangent_y * z).max(), (-y + tangent_y * z).max()
+    extent = np.ptp(points, axis=0).max() or 1.0
+    distance = max(sum(reach_x) / (2 * tangent_x), sum(reach_y) / (2 * tangent_y))
+    # A flat scene seen edge-on, or a single point, would put the camera on the shape.
+    distance = max(distance, z.max() + 0.05 * extent)
+    center = np.array([reach_x[0] - reach_x[1], reach_y[0] - reach_y[1]]) / 2
+    position = np.array([*center, distance]) @ axes
+    target = np.array([*center, (z.min() + z.max()) / 2]) @ axes
+    return Camera(position, target, up, fov)
+
+
+def tube_mesh(loops, radius, sides=8):
+    """Closed loops as one mesh of tubes.
+
+    Each corner gets a ring of points, in the plane that halves the corner. The ring is stretched
+    (at most twice) so that the tube keeps its thickness along the segments.
+
+    Parameters
+    ----------
+    loops : list of (points (k, 3) float, none repeated, plane normal (3,) float)
     radius : float
     sides : int, points around the tube
 
@@ -199,10 +281,10 @@ def tube_mesh(loops, radius, sides=8):
 
 
 def split_creases(vertices, faces, degrees=50.0):
-    """Give each side of a sharp edge vertices of its own, so that smooth shading keeps it sharp.
+    """Double the vertices along sharp edges, so that smooth shading keeps them sharp.
 
-    Two faces are smooth across their common edge when their normals differ by at most `degrees`.
-    The corners at a vertex that are linked by smooth edges share one vertex of the result.
+    An edge is smooth when the normals of its two faces differ by at most `degrees`. Corners of
+    faces that meet at a vertex and are linked by smooth edges share one vertex of the result.
 
     Parameters
     ----------
@@ -235,7 +317,7 @@ def split_creases(vertices, faces, degrees=50.0):
     partner_of_head = np.where(along, corner_after[second], second)
     rows = np.concatenate([first, corner_after[first]])
     columns = np.concatenate([partner_of_tail, partner_of_head])
-    # Imported here: the prompt, which loads this module too, should not wait for it.
+    # Imported here so that the prompt, which also loads this module, does not wait for it.
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

@@ -1,8 +1,8 @@
 """Everything Polyscope draws: windows when there is a display, pictures when there is none.
 
-Polyscope is imported by `open_viewer` and nowhere else in the project, so that importing this
-module costs nothing and `NO_POLYSCOPE` keeps it out altogether. Polyscope has one global scene and
-one engine; the functions below open the engine they need and clear the scene before drawing.
+Polyscope is imported by `open_viewer` alone, so importing this module is cheap and
+`NO_POLYSCOPE` keeps Polyscope out. Polyscope has one global scene and one engine. The functions
+below open the engine they need and clear the scene before they draw.
 """
 
 import importlib.util
@@ -14,9 +14,8 @@ import threading
 import numpy as np
 
 from loopdraw.files import UserError
-from loopdraw.view.camera import Camera, fit_camera
 from loopdraw.view.pictures import framed_points, mix, over, save_png, shadow_layer, shrink
-from loopdraw.view.scene import Look, split_creases, tube_mesh
+from loopdraw.view.scene import Camera, Look, fit_camera, split_creases, tube_mesh
 
 EGL_PACKAGES = "libegl1 libgl1 libgl1-mesa-dri"
 WINDOW, HEADLESS = "openGL3_glfw", "openGL3_egl"
@@ -32,40 +31,40 @@ ROLE_NAMES = {
     "edited": "edited loops",
     "special": "special loops",
 }
-# Loops that stand out are a little thicker, so that they win where tubes overlap.
+# Marked loops are a little thicker, so that they stay visible where tubes overlap.
 RADIUS_FACTORS = {"untouched": 0.7, "edited": 1.4, "special": 1.4}
 
 _ps = None  # the polyscope module once imported
 _engine = None  # WINDOW or HEADLESS once open
-_failed = {}  # engine -> why it would not start; not tried again
+_failed = {}  # engine -> why it did not start; it is not tried again
 _drawn = None  # (scene, look, for a window?) that Polyscope holds now
-_parts = {}  # part of the scene that Polyscope holds -> its structures
-_window_camera = None  # the camera as the user left it in the last window
+_parts = {}  # name of a part of that scene -> its Polyscope structures
+_window_camera = None  # the user's view when the last window closed
 
 
 def viewer_available():
-    """Whether Polyscope may be used: `NO_POLYSCOPE` is not set and the package is installed."""
+    """Whether Polyscope is installed and `NO_POLYSCOPE` is not set."""
     if os.environ.get("NO_POLYSCOPE"):
         return False
     return importlib.util.find_spec("polyscope") is not None
 
 
 def has_display():
-    """Whether this machine says that windows can be opened."""
+    """Whether this machine seems to have a display."""
     if sys.platform.startswith("linux"):
         return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return True
 
 
 def open_viewer(headless=None):
-    """Start Polyscope, once; later calls switch between windows and pictures where needed.
+    """Start Polyscope, or switch between its engines for windows and for pictures.
 
     Parameters
     ----------
     headless : bool or None
-        True prefers the engine for pictures (EGL, no display needed), False the one for windows;
-        None takes what is open, or windows where there is a display. Where the preferred engine
-        does not start the other is used: a stale DISPLAY, or a system without EGL.
+        True prefers the engine for pictures (EGL, needs no display), False the one for windows.
+        None keeps the open engine, or else takes windows if there is a display. If the preferred
+        engine does not start (a stale DISPLAY, a system without EGL), the other one is used.
 
     Returns
     -------
@@ -97,7 +96,7 @@ def open_viewer(headless=None):
         _engine = engine
         _prepare_engine(ps)
         return engine == WINDOW
-    # Polyscope shuts down at exit and complains on stderr unless some engine was started.
+    # Polyscope shuts down at exit, and complains on stderr if no engine was started.
     if not _ps.is_initialized():
         _ps.init("openGL_mock")
     raise UserError(
@@ -107,7 +106,7 @@ def open_viewer(headless=None):
 
 
 def close_viewer():
-    """Shut Polyscope down; the next call that draws starts it again."""
+    """Shut Polyscope down. The next call that draws starts it again."""
     global _engine, _drawn
     if _ps is not None and _ps.is_initialized():
         _ps.shutdown()
@@ -117,7 +116,7 @@ def close_viewer():
 def _import_polyscope():
     global _ps
     if _ps is None:
-        # Mesa's remarks about missing hardware are not for the user.
+        # Hide Mesa's messages about missing hardware.
         os.environ.setdefault("EGL_LOG_LEVEL", "fatal")
         try:
             import polyscope
@@ -136,7 +135,7 @@ def _import_polyscope():
 def _prepare_engine(ps):
     import polyscope.imgui as imgui
 
-    imgui.GetIO().IniFilename = ""  # or an imgui.ini appears in the user's folder
+    imgui.GetIO().IniFilename = ""  # otherwise an imgui.ini appears in the user's folder
     ps.set_automatically_compute_scene_extents(False)
     ps.set_up_dir("y_up")
     ps.set_front_dir("z_front")
@@ -146,9 +145,9 @@ def _prepare_engine(ps):
 
 
 def show_shape(scene, title="", look=None, each_frame=None):
-    """Show a scene in a window and wait until the user closes it; nothing without a display.
+    """Show a scene in a window and wait until the user closes it. Does nothing without a display.
 
-    The first window frames the scene; later ones keep the view in which the user left the last.
+    The first window frames the scene. Later ones keep the user's last view.
 
     Parameters
     ----------
@@ -165,18 +164,18 @@ def show_shape(scene, title="", look=None, each_frame=None):
     global _window_camera
     if not has_display() or not open_viewer(headless=False):
         return False
-    # Framed between Polyscope's panel on the left and as much room on the right.
+    # Centred: leave as much room on the right as Polyscope's panel takes on the left.
     free = (WINDOW_SIZE[0] - 2 * PANEL_WIDTH, WINDOW_SIZE[1])
     camera = _window_camera or fit_camera(scene.points(), free)
     _run_window(scene, look or Look(), camera, WINDOW_SIZE, title, "Close", each_frame)
-    _window_camera = _current_camera(scene)
+    _window_camera = current_camera(scene.center())
     return True
 
 
 def choose_camera(scene, size=PICTURE_SIZE, look=None):
-    """Let the user turn the shape in a window; the camera they leave, or None without a display.
+    """Let the user turn the shape in a window. Returns their camera, or None without a display.
 
-    Parameters and errors as `render_image`; the window has the shape of the picture.
+    Parameters and errors are those of `render_image`. The window has the picture's proportions.
     """
     if not has_display() or not open_viewer(headless=False):
         return None
@@ -184,28 +183,28 @@ def choose_camera(scene, size=PICTURE_SIZE, look=None):
     window_size = [max(1, round(side * shrunk)) for side in size]
     camera = fit_camera(scene.points(), size)
     title = "Turn the shape, then take the pictures"
-    # Without Polyscope's panels the window shows just what the picture will.
+    # Without Polyscope's panels the window shows exactly what the picture will.
     _ps.set_build_default_gui_panels(False)
     try:
         _run_window(scene, look or Look(), camera, window_size, title, "Take the pictures")
     finally:
         _ps.set_build_default_gui_panels(True)
-    return _current_camera(scene)
+    return current_camera(scene.center())
 
 
 def render_image(scene, camera=None, size=PICTURE_SIZE, look=None, transparent=False):
     """A picture of a scene.
 
-    The translucent mesh is mixed from opaque pictures: the loops alone, the loops with the inside
-    of the mesh (its faces turned away from the camera), and the loops with the mesh. That is many
-    times faster without a graphics card than Polyscope's own transparency, antialiased, and
-    leaves a true background.
+    A translucent mesh is mixed from opaque pictures: the loops alone, the loops with the inside of
+    the mesh (the faces turned away from the camera), and the loops with the mesh. Without a
+    graphics card that is much faster than Polyscope's own transparency. It is also antialiased,
+    and the background can be left out.
 
     Parameters
     ----------
     scene : scene.Scene
-    camera : camera.Camera or None
-        None frames the whole scene in a three-quarter view.
+    camera : scene.Camera or None
+        None shows the whole scene in a three-quarter view.
     size : (width, height) in pixels
     look : scene.Look or None
     transparent : bool, leave the background out
@@ -225,20 +224,20 @@ def render_image(scene, camera=None, size=PICTURE_SIZE, look=None, transparent=F
     camera = camera or fit_camera(framed_points(scene, look), size)
     open_viewer(headless=True)
     _draw(scene, look, window=False)
-    # A window may not be larger than the screen, so pictures by the window engine are antialiased
-    # by Polyscope; the headless engine renders larger pictures, whose alpha can be averaged too.
+    # The headless engine renders larger pictures, which are averaged here, alpha included. A window
+    # cannot be larger than the screen, so there Polyscope does the antialiasing.
     factor = SUPERSAMPLING if _engine == HEADLESS else 1
     _ps.set_SSAA_factor(1 if _engine == HEADLESS else SUPERSAMPLING)
     _ps.set_window_size(size[0] * factor, size[1] * factor)
     _ps.set_background_color((0.0, 0.0, 0.0, 0.0))
-    _aim(camera)
+    aim(camera)
 
     def layer(*shown):
         for part, structures in _parts.items():
             for structure in structures:
                 structure.set_enabled(part in shown)
         image = _ps.screenshot_to_buffer(transparent_bg=True)
-        # Windows on high-density screens have more pixels than they were asked for.
+        # On high-density screens a window has more pixels than were asked for.
         return shrink(image, max(1, image.shape[1] // size[0]))
 
     if 0 < look.mesh_opacity < 1 and "mesh" in _parts:
@@ -260,7 +259,7 @@ def render_picture(path, scene, camera=None, size=PICTURE_SIZE, look=None, trans
 
 
 def _draw(scene, look, window):
-    """Replace what Polyscope holds by a scene, unless it holds that very scene already."""
+    """Put a scene into Polyscope, unless it is there already."""
     global _drawn, _parts
     if _drawn is not None and _drawn[0] is scene and _drawn[1:] == (look, window):
         return
@@ -306,8 +305,8 @@ def _draw(scene, look, window):
         _parts["planes"] = [_draw_planes(corners, look, window)]
         translucent = True
 
-    # Set after registering: Polyscope changes the mode itself when a structure turns translucent,
-    # and a change of mode that the engine has not heard of leaves the picture blank.
+    # Set this last: Polyscope changes the mode itself when a structure becomes translucent, and if
+    # the engine misses a change of mode the picture stays blank.
     _ps.set_transparency_mode("pretty" if window and translucent else "none")
     _ps.set_bounding_box(low, high)
     _ps.set_length_scale(diagonal)
@@ -336,17 +335,26 @@ def _draw_planes(corners, look, window):
     return planes
 
 
-def _aim(camera):
+def aim(camera):
+    """Look through a scene.Camera from now on."""
     _ps.set_view_projection_mode("perspective")
     _ps.set_vertical_fov_degrees(camera.fov)
     _ps.look_at_dir(camera.position, camera.target, camera.up)
 
 
-def _current_camera(scene):
+def current_camera(center):
+    """The camera that Polyscope looks through.
+
+    Parameters
+    ----------
+    center : (3,) float, of the shape; the camera's target is as far away as this point
+
+    Returns
+    -------
+    scene.Camera
+    """
     view = _ps.get_view_camera_parameters()
     position = np.asarray(view.get_position(), dtype=float)
-    points = scene.points()
-    center = (points.min(axis=0) + points.max(axis=0)) / 2
     direction = np.asarray(view.get_look_dir(), dtype=float)
     depth = max(float((center - position) @ direction), 1e-3)
     return Camera(
@@ -358,16 +366,15 @@ def _current_camera(scene):
 
 
 def _run_window(scene, look, camera, size, title, button, each_frame=None):
-    """Show a scene, with a panel that explains the colours, until the user is done."""
+    """Show a scene, with a legend of its colours, until the user is done."""
     import polyscope.imgui as imgui
 
     _draw(scene, look, window=True)
     _ps.set_background_color(look.background_color)
     _ps.set_SSAA_factor(1)
     _ps.set_window_size(*size)
-    _aim(camera)
-    points = scene.points()
-    _ps.set_view_center_raw((points.min(axis=0) + points.max(axis=0)) / 2)  # the mouse turns it
+    aim(camera)
+    _ps.set_view_center_raw(scene.center())  # the mouse turns the view around this point
     legend = [
         (ROLE_NAMES[role], getattr(look, f"{role}_color"))
         for role, loops in scene.loops_by_role().items()
@@ -375,7 +382,7 @@ def _run_window(scene, look, camera, size, title, button, each_frame=None):
     ]
 
     def panel():
-        # Bottom right, where Polyscope puts nothing.
+        # Bottom right: Polyscope has nothing there.
         width, height = imgui.GetIO().DisplaySize
         imgui.SetNextWindowPos((width - 10, height - 10), imgui.ImGuiCond_Always, (1.0, 1.0))
         imgui.SetNextWindowSize((290, 0))
@@ -392,7 +399,7 @@ def _run_window(scene, look, camera, size, title, button, each_frame=None):
         finally:
             imgui.End()
 
-    # Ctrl-C closes the window between two frames: an exception in the middle of one would leave
+    # Ctrl-C closes the window between two frames. An exception in the middle of a frame would leave
     # Polyscope's panels half built.
     interrupted = []
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -1,5 +1,7 @@
 """Folders of meshes to caches: resuming, failing meshes, workers, locks, foreign files."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,10 +17,10 @@ from conftest import PARITY, ROOT
 
 from loopdraw.data import progress as slicing_progress
 from loopdraw.data import slicing_run
-from loopdraw.data.build import build_or_load_cache, load_or_sample_point_clouds
+from loopdraw.data.build import build_or_load_cache
 from loopdraw.data.cache import load_cache, read_planespec
-from loopdraw.files import UserError
-from loopdraw.folder_lock import LOCK_FILE, folder_lock
+from loopdraw.data.point_clouds import load_or_sample_point_clouds
+from loopdraw.files import LOCK_FILE, UserError, folder_lock
 from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, sequence_to_loops
 from loopdraw.loops.slicing import slice_mesh
@@ -652,7 +654,7 @@ def test_processes_started_together_agree(reference):
 def test_the_lock_ends_with_its_process(tmp_path):
     script = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from loopdraw.folder_lock import folder_lock\n"
+        "from loopdraw.files import folder_lock\n"
         f"with folder_lock({str(tmp_path)!r}):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)\n"
@@ -666,6 +668,18 @@ def test_the_lock_ends_with_its_process(tmp_path):
     with folder_lock(tmp_path, lines.append):
         assert f"process {os.getpid()} on" in (tmp_path / LOCK_FILE).read_text()
     assert lines == []
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    folder = make_folder(tmp_path, 1)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    lines = []
+    assert len(build(folder, report=lines.append).filenames) == 1
+    assert any("warning" in line and "has no locks" in line for line in lines)
+    assert not (folder / LOCK_FILE).exists()
 
 
 # --- point clouds

@@ -1,31 +1,36 @@
-"""The trained model of the repository, and what the documents say of it."""
+"""The tour of `make demo`, the trained model of the repository, and the documents about it."""
 
 import json
 import re
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
 import trimesh
 from conftest import ROOT
+from PIL import Image
 
+import loopdraw
 from loopdraw.data.dataset import DatasetInfo
 from loopdraw.demo import tour
 from loopdraw.editing.edit_files import check_edits, load_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.evaluation.evaluate import format_table
+from loopdraw.loops.geometry import make_planes
 from loopdraw.loops.representations import sequence_to_loops
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
 from loopdraw.surface.reconstruction import reconstruct_mesh
 
-FOLDER = ROOT / "checkpoints/demo-vases"
+FOLDER = ROOT / tour.CHECKPOINT
+OPTFILE = "demo-vases-optfile.txt"
 MOST_BYTES = 15e6  # of the two networks
 
 
 @pytest.fixture(scope="module")
 def options():
-    options = parse_options(["--optfile", str(ROOT / tour.OPTFILE)])
+    options = parse_options(["--optfile", str(ROOT / OPTFILE)])
     options.save_dir = str(ROOT / options.save_dir)
     return options
 
@@ -98,3 +103,65 @@ def test_the_readme_shows_what_is_there():
     text = (ROOT / "README.md").read_text() + (ROOT / "docs/demo.md").read_text()
     for name in re.findall(r"\]\((?!http)([^)]+)\)", text):
         assert (ROOT / name).exists() or (ROOT / "docs" / name).exists(), name
+
+
+class CylinderModel:
+    """Stands in for the model of the tour: every latent is a cylinder."""
+
+    latent_size = 32
+
+    def shape(self, radius=0.3, **more):
+        mesh = trimesh.creation.cylinder(radius, 1.0, sections=24)
+        mesh.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
+        angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        loop = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        planes = make_planes("y", 40, -0.45, 0.45)
+        shape = loopdraw.Shape(planes, [[loop] for _ in planes], z=np.zeros(32), **more)
+        shape.mesh = mesh
+        shape.edit = lambda *edits: self.shape(0.2, edits=edits, before=shape)
+        return shape
+
+    def decode(self, z):
+        assert len(z) == self.latent_size
+        return self.shape()
+
+    def encode(self, path):
+        return self.shape()
+
+    def sample(self, n, seed):
+        return [self.shape(radius) for radius in np.linspace(0.1, 0.4, n)]
+
+    def interpolate(self, a, b, n):
+        return self.sample(n, 0)
+
+
+def test_the_tour_draws_and_saves(tmp_path, monkeypatch, capsys):
+    def make_meshes(folder):
+        tour.TEST_MESH.parent.mkdir(parents=True)
+        CylinderModel().shape().mesh.export(tour.TEST_MESH)
+
+    shutil.copy(ROOT / tour.EDIT, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_POLYSCOPE", raising=False)
+    monkeypatch.setattr(tour, "ROOT", tmp_path)
+    monkeypatch.setattr(tour, "make_meshes", make_meshes)
+    monkeypatch.setattr(tour, "CELL_SIZE", (60, 80))
+    monkeypatch.setattr(tour, "EDIT_SIZE", (100, 120))
+    monkeypatch.setattr(loopdraw, "load", lambda folder: CylinderModel(), raising=False)
+    (tmp_path / tour.CHECKPOINT).mkdir(parents=True)
+    tour.main()
+    printed = capsys.readouterr().out
+    for name, proportions in (
+        ("samples", 1.5),
+        ("interpolation", 4),
+        ("reconstruction", 1),
+        ("edit", 1),
+    ):
+        picture = np.asarray(Image.open(tmp_path / f"demo_output/{name}.png"))
+        assert picture.std() > 10 and picture.shape[1] > proportions * picture.shape[0], name
+        assert f"demo_output/{name}.png" in printed
+    saved = {path.name for path in (tmp_path / tour.SHAPES).iterdir()}
+    stems = [f"inference-{number}" for number in range(12 + 8 + 1 + 2)]
+    endings = (".obj", "-latent.txt", "-slices.npz")
+    assert saved == {stem + ending for stem in stems for ending in endings}
+    assert "[12/12] sample: 40 loops on 40 planes, saved" in printed

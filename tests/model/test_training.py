@@ -15,9 +15,9 @@ from conftest import ROOT
 from small_dataset import small_options, write_dataset
 
 import loop_models_main
+from loopdraw.checkpoints import load_state
 from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
-from loopdraw.model.checkpoints import load_state
 from loopdraw.model.training import Trainer
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options

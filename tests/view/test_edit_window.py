@@ -58,6 +58,7 @@ def folder(tmp_path_factory):
         server.wait()
     assert done.returncode == 0, done.stderr[-3000:]
     assert "imgui-error" not in done.stdout + done.stderr
+    (folder / "stderr.txt").write_text(done.stderr)
     return folder
 
 
@@ -102,6 +103,13 @@ def test_errors_show_in_the_panel_and_the_window_stays(steps):
     assert steps["crash"]["error"].startswith("ZeroDivisionError")
     assert steps["after the crash"]["error"] == ""
     assert steps["after the crash"]["edits"][-1] == ["square", 2, 2, True]
+
+
+def test_only_a_crash_prints_its_traceback(folder):
+    stderr = (folder / "stderr.txt").read_text()
+    assert stderr.count("Traceback") == 1
+    assert "edit_window_driver.py" in stderr and "ZeroDivisionError: division by zero" in stderr
+    assert "no variable $last_pred_seq" not in stderr
 
 
 def test_a_click_picks_a_loop(steps):

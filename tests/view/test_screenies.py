@@ -3,17 +3,30 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import trimesh
 from conftest import ROOT
+from picture_checks import (
+    assert_whole,
+    circle,
+    is_blue,
+    is_golden,
+    is_green,
+    is_pink,
+    is_red,
+    share,
+    shown,
+)
 from PIL import Image, ImageSequence
 
 import polyscope_screenies
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import make_planes
 from loopdraw.loops.slices_files import save_slices
+from loopdraw.view.gallery import Settings, load_scene
 
 SIZE = (160, 160)
 
@@ -38,11 +51,6 @@ def look(monkeypatch):
     return set_variables
 
 
-def circle(radius, center=(0.0, 0.0)):
-    angles = np.arange(24) * (2 * np.pi / 24)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + center
-
-
 def write_cylinder(folder, name="inference-0", radius=0.3, with_loops=True):
     """An upright cylinder of height 1 and its six loops; the fifth lies outside, at x = 0.6."""
     mesh = trimesh.creation.cylinder(radius, 1.0, sections=32)
@@ -52,8 +60,8 @@ def write_cylinder(folder, name="inference-0", radius=0.3, with_loops=True):
     mesh.export(path)
     if with_loops:
         planes = make_planes("y", 6, -0.4, 0.4)
-        loops = [[circle(radius)] for _ in range(6)]
-        loops[4] = [circle(0.1, (0.6, 0.0))]
+        loops = [[circle(radius, n_points=24)] for _ in range(6)]
+        loops[4] = [circle(0.1, (0.6, 0.0), 24)]
         save_slices(folder / f"{name}-slices.npz", planes, loops)
     return path
 
@@ -64,31 +72,28 @@ def take(*paths):
     return {path.name: np.asarray(Image.open(path)) for path in written if path.suffix == ".png"}
 
 
+def read_scene(path):
+    return load_scene(path, polyscope_screenies.read_settings())
+
+
 def picture_of(path):
     return take(path)[f"{path.stem}-img.png"]
 
 
-def shown(picture):
-    return (picture[..., :3] != 255).any(axis=2)
-
-
-def assert_whole(picture):
-    mask = shown(picture)
-    assert not np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).any()
-    assert 0.03 < mask.mean() < 0.95
+def is_mesh_blue(r, g, b):
+    return is_blue(r, g, b) & (b - g > 12)
 
 
 def amounts(picture):
     """Share of golden, red, pink, green, blue pixels."""
-    r, g, b = np.moveaxis(picture[..., :3].astype(int), 2, 0)
     tests = {
-        "golden": (r > 150) & (g > 100) & (r - b > 70) & (g - b > 30),
-        "red": (r > 140) & (r - g > 80) & (r - b > 80),
-        "pink": (r > 180) & (r - g > 50) & (b - g > 15),
-        "green": (g - r > 50) & (g - b > 20),
-        "blue": (b - r > 30) & (b - g > 12) & (b > 120),
+        "golden": is_golden,
+        "red": is_red,
+        "pink": is_pink,
+        "green": is_green,
+        "blue": is_mesh_blue,
     }
-    return {name: float(test.mean()) for name, test in tests.items()}
+    return {name: float(share(picture, test)) for name, test in tests.items()}
 
 
 def colours(picture):
@@ -167,7 +172,7 @@ def test_highlighted_and_special_loops_and_hiding_the_others(tmp_path, look):
 def test_loops_above_an_edit(tmp_path, look, above, golden, pink):
     path = write_cylinder(tmp_path)
     look(HIGHLIGHTED_LOOPS=[3], LOOPS_ABOVE_EDIT=above)
-    roles = polyscope_screenies.read_scene(path).loops_by_role()
+    roles = read_scene(path).loops_by_role()
     assert len(roles["edited"]) == 1
     assert (len(roles["loop"]), len(roles["regenerated"])) == (golden, pink)
     heights = [points[0, 1] for points, _ in roles["regenerated"]]
@@ -182,7 +187,7 @@ def test_without_an_edit_nothing_lies_above_it(tmp_path, look):
     path = write_cylinder(tmp_path)
     for above in ("color", "flip", "hide"):
         look(LOOPS_ABOVE_EDIT=above)
-        assert len(polyscope_screenies.read_scene(path).loops_by_role()["loop"]) == 6
+        assert len(read_scene(path).loops_by_role()["loop"]) == 6
 
 
 def test_what_the_untouched_shape_had_is_grey(tmp_path, look):
@@ -277,6 +282,16 @@ def test_wrong_values_are_named(tmp_path, look):
     bare = write_cylinder(tmp_path, "bare", with_loops=False)
     with pytest.raises(UserError, match="bare.obj: nothing to draw"):
         take(bare)
+
+
+def test_the_settings_of_the_package_are_those_of_the_script(monkeypatch):
+    monkeypatch.undo()  # the small pictures, too
+    ours = polyscope_screenies.read_settings()
+    for field in fields(Settings):
+        value, default = getattr(ours, field.name), getattr(Settings(), field.name)
+        assert value == (list(default) if isinstance(value, list) else default), field.name
+    variables = {name.lower() for name in vars(polyscope_screenies) if name.isupper()}
+    assert variables == {field.name for field in fields(Settings)}
 
 
 def test_a_bad_file_is_found_before_anything_is_drawn(tmp_path):
