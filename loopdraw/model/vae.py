@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from loopdraw.checkpoints import checkpoint_label, load_state
 from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
-from loopdraw.model.decoding import decode_batch, decode_with_intervention
-from loopdraw.model.encoders import build_decoder, build_encoder
+from loopdraw.model.decoding import decode_batch
+from loopdraw.model.networks.encoders import build_decoder, build_encoder
 from loopdraw.options import options_for, parse_options
 
 
@@ -189,50 +189,32 @@ class LoopSeqEncoderDecoderModel:
 
     # Decoding
 
-    def decode(self, latents, intervention=None, dataset=None, full_length=False):
+    def decode(self, latents, full_length=False):
         """Decode latents into sequences.
 
         Parameters
         ----------
         latents : (B, L) array or tensor
-        intervention : the user's `loop_generation_intervention`, or None
-        dataset : what the intervention function gets as its dataset; the model's info by default
         full_length : go on to the last timestep even where a sequence has ended
 
         Returns
         -------
         (B, T, F) float32 array, not normalised, flags between 0 and 1; all zero from the end of a
         sequence on (its end-of-sequence timestep, or the first loop past the last plane)
-
-        Raises
-        ------
-        ValueError
-            When the intervention function returns something unusable.
         """
         latents = torch.as_tensor(np.asarray(latents), dtype=torch.float32, device=self.device)
         latents = latents.reshape(-1, self.latent_size)
         self.eval()
         n_steps, representation = self.info.n_timesteps, self.info.representation
-        if intervention is None:
-            ended = None if full_length else lambda so_far: self._lengths(so_far) <= so_far.shape[1]
-            normalised = decode_batch(self.decoder, latents, n_steps, representation, ended)
-        else:
-            dataset = self.info if dataset is None else dataset
-            normalised = torch.stack(
-                [
-                    decode_with_intervention(
-                        self.decoder, latent[None], n_steps, representation, intervention, dataset
-                    )
-                    for latent in latents
-                ]
-            )
+        ended = None if full_length else lambda so_far: self.lengths(so_far) <= so_far.shape[1]
+        normalised = decode_batch(self.decoder, latents, n_steps, representation, ended)
         normalised = normalised.cpu().numpy()
         sequences = self.info.unnormalise(normalised).astype(np.float32)
         if not full_length:
-            sequences[np.arange(n_steps) >= self._lengths(normalised)[:, None]] = 0
+            sequences[np.arange(n_steps) >= self.lengths(normalised)[:, None]] = 0
         return sequences
 
-    def _lengths(self, normalised):
+    def lengths(self, normalised):
         """Timesteps that each sequence (B, t, F) takes with its ending one; over t: not ended."""
         lengths = []
         for sequence in self.info.unnormalise(normalised):

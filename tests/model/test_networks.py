@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from conftest import PARITY
 from torch import nn
 
-from loopdraw.model.encoders import ARCHITECTURES, build_decoder, build_encoder
-from loopdraw.model.layers import FourierMap, PositionalEmbedding, TransformerLayer
+from loopdraw.model.networks.encoders import ARCHITECTURES, build_decoder, build_encoder
+from loopdraw.model.networks.layers import FourierMap, PositionalEmbedding, TransformerLayer
 
 ENCODER = dict(fc_hidden_sizes=[16], d_model=48, n_layers=2, n_heads=2, ffwd_size=64)
 DECODER = dict(fc_hidden_sizes=[16, 24], d_model=48, n_layers=3, n_heads=4, ffwd_size=80)
