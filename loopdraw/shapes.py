@@ -218,7 +218,8 @@ class Model:
         from loopdraw.model.latents import shape_generator
 
         entropy = np.random.SeedSequence(seed).entropy
-        drawn = [shape_generator(entropy, i).standard_normal(self.latent_size) for i in range(n)]
+        prior = self.network.prior
+        drawn = [prior.draw(shape_generator(entropy, i), 1) for i in range(n)]
         return np.array(drawn).reshape(n, self.latent_size)
 
     def decode(self, latents):
@@ -299,7 +300,7 @@ class Model:
         return Shape(self.planes, loops, z=z, sequence=sequence, model=self, **more)
 
 
-def load(folder, optfile=None, device="cpu"):
+def load(folder, optfile=None, device="cpu", prior=None):
     """Load a trained model.
 
     Parameters
@@ -308,6 +309,8 @@ def load(folder, optfile=None, device="cpu"):
     optfile : path of the options that it was trained with; `opt.txt` in the folder by default.
         Published checkpoints need it.
     device : torch.device or str
+    prior : "auto": `sample` draws from the prior in the folder, if one was fitted; "normal": from
+        the standard normal. By default as the options say.
 
     Returns
     -------
@@ -320,7 +323,7 @@ def load(folder, optfile=None, device="cpu"):
     """
     from loopdraw.model.vae import load_model
 
-    return Model(load_model(folder, optfile=optfile, device=device))
+    return Model(load_model(folder, optfile=optfile, device=device, prior=prior))
 
 
 def planes(axis, n, low, high):
