@@ -316,7 +316,8 @@ class Model:
         if seed is not None:
             _check_count(seed, "seed")
         entropy = np.random.SeedSequence(seed).entropy
-        drawn = [shape_generator(entropy, i).standard_normal(self.latent_size) for i in range(n)]
+        prior = self.network.prior
+        drawn = [prior.draw(shape_generator(entropy, i), 1) for i in range(n)]
         return np.array(drawn).reshape(n, self.latent_size)
 
     def decode(self, latents):
@@ -423,7 +424,7 @@ class Model:
         return Shape(self.planes, loops, z=z, sequence=sequence, number=number, model=self)
 
 
-def load(folder, optfile=None, device="cpu"):
+def load(folder, optfile=None, device="cpu", prior=None):
     """Load a trained model.
 
     Parameters
@@ -433,6 +434,8 @@ def load(folder, optfile=None, device="cpu"):
         Published checkpoints need it, and the dataset it names as `--dataroot`: a path from the
         current folder, or else from the folder of the optfile.
     device : torch.device or str
+    prior : "auto": `sample` draws from the prior in the folder, if one was fitted; "normal": from
+        the standard normal. By default as the options say.
 
     Returns
     -------
@@ -466,7 +469,7 @@ def load(folder, optfile=None, device="cpu"):
     dataroot = settings["dataroot"]
     if dataroot and not Path(dataroot).exists() and (path.parent / dataroot).exists():
         settings["dataroot"] = str(path.parent / dataroot)
-    return Model(load_model(folder, settings=settings, device=device))
+    return Model(load_model(folder, settings=settings, device=device, prior=prior))
 
 
 def planes(axis, n, low, high):
