@@ -36,6 +36,7 @@ class HistoryNoise(NamedTuple):
     jitter: float = 0.004  # of each point
 
 
+HISTORY = HistoryNoise()
 PLAIN_HISTORY = HistoryNoise()
 # For a decoder with a plan, which looks at its latent anyhow.
 PLANNED_HISTORY = HistoryNoise(missing=0.5, shift=0.015, log_scale=0.04, jitter=0.003)
@@ -187,7 +188,7 @@ def _in_sequence(table, counts):
     return points.transpose(0, 1), flags.t(), lengths
 
 
-def disturb_history(points, blank, generator, noise=PLAIN_HISTORY):
+def disturb_history(points, blank, generator, noise=HISTORY):
     """Shift, scale and jitter every loop a little on its own, and blank some.
 
     Blanked loops make the decoder look at its latent: word dropout, from Bowman et al., Generating

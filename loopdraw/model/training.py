@@ -17,8 +17,8 @@ import torch.distributed as dist
 
 from loopdraw.checkpoints import checkpoint_label, load_state, save_states
 from loopdraw.data.augmentation import (
+    HISTORY,
     PLANNED_HISTORY,
-    HistoryNoise,
     augment,
     disturb_history,
     vary_planes,
@@ -92,7 +92,7 @@ class Trainer:
         self.augment, self.disturb_history = augment, disturb_history
         self.vary_profile, self.vary_spacing = vary_profile, vary_spacing
         self.mirror_planes, self.whitens = mirror_planes, whiten_latents
-        self.history_noise = PLANNED_HISTORY if model.is_planned else HistoryNoise()
+        self.history_noise = PLANNED_HISTORY if model.is_planned else HISTORY
         self.bucket_batches = bucket_batches
         if self.n_batches == 0:
             raise UserError(
