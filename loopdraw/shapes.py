@@ -253,13 +253,14 @@ class Model:
         ]
         return shapes[0] if array.ndim == 1 else shapes
 
-    def encode(self, mesh, fit=False):
+    def encode(self, mesh, fit=False, refine=True):
         """The shape that the model makes of a mesh.
 
         Parameters
         ----------
         mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
         fit : bool, first centre the mesh and make its longest side 1
+        refine : bool, improve the encoder's latent, for four seconds at most
 
         Returns
         -------
@@ -272,7 +273,7 @@ class Model:
         """
         from loopdraw.evaluation.own_mesh import encode_mesh
 
-        encoded = encode_mesh(self.network, mesh, fit)
+        encoded = encode_mesh(self.network, mesh, fit, refine)
         shape = self.decode(encoded.latent)
         shape.report = encoded.report
         return shape
