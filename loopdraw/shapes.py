@@ -260,7 +260,7 @@ class Model:
         ----------
         mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
         fit : bool, first centre the mesh and make its longest side 1
-        refine : bool, improve the encoder's latent, for four seconds at most
+        refine : bool, improve the encoder's latent, for three seconds at most
 
         Returns
         -------

@@ -32,7 +32,7 @@ from loopdraw.model.refine import shape_losses
 
 SAME, SIMILAR = 0.01, 0.02
 OTHER_CATEGORY = 1.0
-REFINING_SECONDS = 4.0  # the prompt should not wait longer
+REFINING_SECONDS = 3.0  # with slicing and comparing, encoding then takes under 5
 FEW_PLANES = 0.5  # share of the planes that a mesh set up as those of the dataset would meet
 
 
@@ -81,6 +81,7 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
             + ("" if fit else "; --fit moves and scales it to where the model's shapes are")
         )
     n_all = len(sequence)
+    n_met = len(set(plane_index.tolist()))
     n_kept = min(n_all, info.n_timesteps - info.use_eos_token)
     sequence, plane_index = sequence[:n_kept], plane_index[:n_kept]
     batch = _batch(model, path, vertices, faces, sequence, plane_index)
@@ -102,9 +103,9 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
         # Loops nearer on average may still give a surface farther away, or none.
         if then[0] <= distance or not np.isfinite(distance):
             latent, made, (distance, floor) = refined.z, made_then, then
-    n_met = len(set(plane_index.tolist()))
+    n_seen = len(set(plane_index.tolist()))
     report = (
-        f"{n_kept} of {n_all} loops kept, on {n_met} of {info.n_planes} "
+        f"{n_kept} of {n_all} loops kept, on {n_seen} of {info.n_planes} "
         f"planes; the model gives {sum(map(len, made))} back"
     )
     sides = np.ptp(vertices[np.unique(faces)], axis=0)
@@ -163,8 +164,8 @@ def _reasons(info, n_cut, n_met, sides, loss, fit):
             "so few planes meet it: is it lying on its side? The planes follow each other along "
             f"the {'xyz'[axis]} axis"
         )
-    elif n_met < info.n_planes and fits and not fit:
-        reasons.append(f"{info.n_planes - n_met} planes miss it: try --fit")
+    elif n_met < info.n_planes:
+        reasons.append(f"{info.n_planes - n_met} planes miss it" + ("" if fit else ": try --fit"))
     if loss > OTHER_CATEGORY:
         reasons.append(
             "the model has seen nothing like it: it guesses the next loop far worse than for "
