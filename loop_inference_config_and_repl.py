@@ -16,9 +16,10 @@ any object with these methods:
 `edit(title, latent, edit_file, read_latent, read_loops) -> latent, sequence, message`
     Let the user edit a shape in a window; `UserError` where no window can be opened.
 `loops_of(sequence) -> list of (k, 2) loops`
-`encode_mesh(path, fit) -> own_mesh.EncodedMesh`
+`encode_mesh(path, fit, refine) -> own_mesh.EncodedMesh`
 """
 
+import argparse
 import inspect
 import itertools
 import shlex
@@ -168,7 +169,7 @@ class InferenceREPL(TerminalCmd):
         self.say(f"edit {given.z}: {message}")
 
     def do_encode(self, line):
-        """encode <name> <mesh file> [--fit]      the latent of a mesh of your own
+        """encode <name> <mesh file> [--fit] [--no-refine]      the latent of a mesh of your own
 
         The file may be of any format that trimesh reads. --fit centres it and makes its longest
         side 1; without it, it must lie where the shapes of the dataset do, with the same side up.
@@ -176,17 +177,21 @@ class InferenceREPL(TerminalCmd):
         encode chair chair.glb --fit
         submit interp 8 $chair ? --save
 
-        What is said then is how many of its loops the model can take, and how far from the mesh
-        the shape is that the model makes of them.
+        The latent is improved until the model's shape comes nearer to the mesh, for three seconds at
+        most; --no-refine keeps the one that the encoder gives.
+
+        What is said then is how many of its loops the model can take, whether the shape that the
+        model makes of them is the same, a similar or another one, and why when it is far.
         """
-        usage = "encode <name> <mesh file> [--fit]"
+        usage = "encode <name> <mesh file> [--fit] [--no-refine]"
         parser = WordParser(prog="encode", usage=usage, add_help=False)
         parser.add_argument("name", metavar="<name>")
         parser.add_argument("mesh", metavar="<mesh file>")
         parser.add_argument("--fit", action="store_true")
+        parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True)
         given = parser.parse_intermixed_args(_words(line))
         name = self.new_name(given.name)
-        encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit)
+        encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit, given.refine)
         self.variables[name] = encoded.latent
         self.say(f"{name}: {encoded.report}")
 

@@ -359,13 +359,14 @@ class Model:
         ]
         return shapes[0] if array.ndim == 1 else shapes
 
-    def encode(self, mesh, fit=False):
+    def encode(self, mesh, fit=False, refine=True):
         """The shape that the model makes of a mesh.
 
         Parameters
         ----------
         mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
         fit : bool, first centre the mesh and make its longest side 1
+        refine : bool, improve the encoder's latent, for three seconds at most
 
         Returns
         -------
@@ -379,7 +380,7 @@ class Model:
         from loopdraw.evaluation.own_mesh import encode_mesh
 
         try:
-            encoded = encode_mesh(self.network, _checked_mesh(mesh), fit)
+            encoded = encode_mesh(self.network, _checked_mesh(mesh), fit, refine)
         except UserError as error:  # it speaks of the prompt's option
             raise UserError(str(error).replace("; --fit moves", "; fit=True moves")) from None
         shape = self.decode(encoded.latent)

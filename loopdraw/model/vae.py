@@ -231,7 +231,7 @@ class LoopSeqEncoderDecoderModel:
 
         Parameters
         ----------
-        latents : (B, L) array or tensor
+        latents : (B, L) or (L,) array or tensor
         full_length : go on to the last timestep even where a sequence has ended
 
         Returns

@@ -302,9 +302,9 @@ class InferenceEngine:
         """The loops (k, 2) of a sequence (T, F), one after the other."""
         return [loop for loops in self.info.loops(sequence) for loop in loops]
 
-    def encode_mesh(self, path, fit):
+    def encode_mesh(self, path, fit, refine):
         """As `own_mesh.encode_mesh`."""
-        return encode_mesh(self.model, path, fit)
+        return encode_mesh(self.model, path, fit, refine)
 
 
 @dataclass
