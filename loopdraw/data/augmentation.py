@@ -1,13 +1,13 @@
 """Random variations of loop sequences for training, on whole batches at once.
 
-Each shape of a batch is mirrored in the plane or not, scaled, slightly rotated and sheared, scaled
-by a factor that varies smoothly with height, and its points are jittered. What comes out is again
-in canonical form: 32 evenly spaced points from the one with the least u + v on, clockwise. So it
-could have been sliced from a mesh, but for the jitter.
+Each shape of a batch may be mirrored in the plane. It is scaled, slightly rotated and sheared, then
+scaled by a factor that varies smoothly with height, and its points are jittered. The result is in
+canonical form again: 32 evenly spaced points, clockwise, starting with the least u + v. Apart from
+the jitter, it could have been sliced from a mesh.
 
-The loops that a decoder is given as its history can be disturbed as well. With true loops before
-it, a decoder needs its latent for little, learns to do without, and then goes astray from its own
-loops, which are never quite right.
+The loops that a decoder gets as its history can be disturbed, too. With true loops as history, a
+decoder hardly needs its latent and learns to ignore it. Then it drifts off when it continues its
+own loops, which are never quite right.
 """
 
 import math
@@ -22,13 +22,13 @@ HEIGHT_SCALE = 0.10  # of each of the waves below, as a log of a factor
 HEIGHT_WAVES = (0.5, 1.0, 2.0)  # how many of each fit into the height of the shape
 JITTER = 0.001  # of each point; the shapes' longest side is 1
 
-# Of histories, at most: every shape draws its share of these between 0 and 1.
+# Of histories, at most: each shape draws its share of these between 0 and 1.
 HISTORY_MISSING = 1.0  # of the loops; half of the shapes miss none
 HISTORY_SHIFT = 0.02  # of each loop
 HISTORY_LOG_SCALE = 0.04  # of each in-plane axis
 HISTORY_JITTER = 0.004  # of each point
 
-NO_SIZE = 1e-5  # float32 rounding leaves less of an end-of-sequence timestep; no loop is as small
+NO_SIZE = 1e-5  # end-of-sequence timesteps are smaller, up to float32 rounding; loops are larger
 
 
 def augment(points, flags, n_planes, generator):
@@ -43,7 +43,7 @@ def augment(points, flags, n_planes, generator):
 
     Returns
     -------
-    (T, B, n, 2) float, in canonical form; loops of no size (padding, end of sequence) stay
+    (T, B, n, 2) float, in canonical form; loops without size (padding, end of sequence) stay
     """
     n_shapes = points.shape[1]
 
@@ -72,20 +72,20 @@ def augment(points, flags, n_planes, generator):
 
 
 def disturb_history(points, blank, generator):
-    """Shift, scale and jitter every loop a little on its own, and blank some.
+    """Shift, scale and jitter each loop a little, and blank some.
 
-    Blanked loops make the decoder look at its latent: word dropout, from Bowman et al., Generating
-    Sentences from a Continuous Space (2016). The noise stands for the decoder's own errors.
+    Blanked loops make the decoder use its latent (word dropout: Bowman et al., Generating Sentences
+    from a Continuous Space, 2016). The noise imitates the decoder's own errors.
 
     Parameters
     ----------
     points : (T, B, n, 2) float, loops in plane coordinates, not normalised
-    blank : (n, 2) float, what stands for a loop that is missing
+    blank : (n, 2) float, written in place of a missing loop
     generator : torch.Generator on the device of `points`
 
     Returns
     -------
-    (T, B, n, 2) float; loops of no size (padding, end of sequence) stay
+    (T, B, n, 2) float; loops without size (padding, end of sequence) stay
     """
     n_steps, n_shapes, n_points, _ = points.shape
 
@@ -109,7 +109,7 @@ def disturb_history(points, blank, generator):
 
 
 def canonical(points):
-    """Loops (..., n, 2) in canonical form: evenly spaced, least u + v first, clockwise."""
+    """Loops (..., n, 2) in canonical form, as `representations.canonical_polyline`, for tensors."""
     area = _signed_area(points)
     points = torch.where((area > 0)[..., None, None], points.flip(dims=(-2,)), points)
     n_points = points.shape[-2]
@@ -128,5 +128,6 @@ def canonical(points):
 
 
 def _signed_area(points):
+    """As `geometry.signed_area`, for a batch of loops (..., n, 2) on any device."""
     u, v = points.unbind(dim=-1)
     return 0.5 * (u * v.roll(-1, dims=-1) - v * u.roll(-1, dims=-1)).sum(dim=-1)

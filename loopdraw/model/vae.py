@@ -14,6 +14,7 @@ from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
 from loopdraw.model.decoding import decode_batch
 from loopdraw.model.networks.encoders import build_decoder, build_encoder
+from loopdraw.model.prior import NormalPrior, load_prior
 from loopdraw.options import options_for, parse_options
 
 
@@ -66,6 +67,7 @@ class LoopSeqEncoderDecoderModel:
         self.device = torch.device(device)
         self.architecture = architecture
         self.latent_size = latent_size
+        self.prior = NormalPrior(latent_size)  # what random latents are drawn from
         self.reco_loss_type = reco_loss_type
         self.binary_flag_loss_weight = binary_flag_loss_weight
         self.enc_kl_weight = enc_kl_weight
@@ -310,7 +312,15 @@ def _explain_mismatch(error):
 
 
 def load_model(
-    folder, *, optfile=None, settings=None, epoch=-1, info=None, device="cpu", report=print
+    folder,
+    *,
+    optfile=None,
+    settings=None,
+    epoch=-1,
+    info=None,
+    device="cpu",
+    prior=None,
+    report=print,
 ):
     """Load a trained model from the folder of its checkpoint.
 
@@ -324,6 +334,8 @@ def load_model(
     info : DatasetInfo; by default `dataset_info.npz` of the folder, or else what the dataset says
         that the options name
     device : torch.device or str
+    prior : "auto": random latents are drawn from the prior in the folder, if one was fitted;
+        "normal": from the standard normal. By default as the options say.
     report : function that gets lines of progress
 
     Returns
@@ -352,4 +364,6 @@ def load_model(
         info, device, **options_for(LoopSeqEncoderDecoderModel, settings)
     )
     model.load(folder, epoch)
+    if (prior or settings.get("prior")) != "normal":
+        model.prior = load_prior(folder, model.latent_size, model.decoder, report)
     return model
