@@ -14,8 +14,11 @@ from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
 from loopdraw.model.decoding import decode_batch
 from loopdraw.model.networks.encoders import build_decoder, build_encoder
+from loopdraw.model.networks.planned import PlannedDecoder
 from loopdraw.model.prior import NormalPrior, load_prior
 from loopdraw.options import options_for, parse_options
+
+PLAN_SHARE = 0.5  # weight of the plan's own losses
 
 
 class LoopSeqEncoderDecoderModel:
@@ -115,6 +118,11 @@ class LoopSeqEncoderDecoderModel:
         return self.architecture.startswith("pointnet")
 
     @property
+    def is_planned(self):
+        """Whether the decoder plans the shape first: transformer version 4."""
+        return isinstance(self.decoder, PlannedDecoder)
+
+    @property
     def networks(self):
         """File name prefix -> network."""
         return {"enc": self.encoder, "dec": self.decoder}
@@ -170,10 +178,13 @@ class LoopSeqEncoderDecoderModel:
         latents = mu
         if noise is not None and self.enc_kl_weight > 0:
             latents = mu + noise * torch.exp(0.5 * log_sigma_squared)
-        outputs = self.teacher_forced(batch, latents)
-        present = (~batch.padding[1:]).to(outputs.dtype)  # (T, B)
+        present = (~batch.padding[1:]).to(batch.targets.dtype)  # (T, B)
         if weights is not None:
             present = present * weights
+        kl = kl_divergence(mu, log_sigma_squared, weights)
+        if self.is_planned:
+            return self._planned_loss(batch, latents, present, n_present), kl
+        outputs = self.teacher_forced(batch, latents)
         reconstruction = reconstruction_loss(
             outputs,
             batch.targets,
@@ -183,7 +194,31 @@ class LoopSeqEncoderDecoderModel:
             self.reco_loss_type,
             self.binary_flag_loss_weight,
         )
-        return reconstruction, kl_divergence(mu, log_sigma_squared, weights)
+        return reconstruction, kl
+
+    def _planned_loss(self, batch, latents, present, n_present):
+        """As `reconstruction_loss`, and half of it again for what the plan alone says.
+
+        The first flag is no decision. True flags say which loop of the plan a timestep is.
+        """
+        inputs, targets = batch.inputs[:-1], batch.targets
+        n_present = present.sum() if n_present is None else n_present
+        outputs, plan_logits, plan_points, _ = self.decoder(
+            inputs, latents, next_flags=targets[..., -1], with_plan=True
+        )
+        counted = present if batch.point_weights is None else present * batch.point_weights
+        decided = torch.cat([torch.zeros_like(present[:1]), present[1:]])
+        loss = 0.0
+        for share, points, logits in (
+            (1.0, outputs[..., :-1], outputs[..., -1]),
+            (PLAN_SHARE, plan_points, plan_logits),
+        ):
+            difference = points - targets[..., :-1]
+            error = difference.square() if self.reco_loss_type == "l2" else difference.abs()
+            entropy = F.binary_cross_entropy_with_logits(logits, targets[..., -1], reduction="none")
+            entropy = self.binary_flag_loss_weight * (entropy * decided).sum()
+            loss = loss + share * ((error.mean(dim=-1) * counted).sum() + entropy) / n_present
+        return loss
 
     def kl_loss(self, kl, anneal=1.0):
         """The KL loss as logged: weight x annealing factor x the divergence, or its floor."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopdraw.data.augmentation import HISTORY_SHIFT, augment, canonical, disturb_history
+from loopdraw.data.augmentation import HistoryNoise, augment, canonical, disturb_history
 from loopdraw.loops.representations import canonical_polyline
 
 N_PLANES = 5
@@ -90,6 +90,6 @@ def test_a_disturbed_history(batch):
     assert 0.45 < (missing.sum(dim=0) == 0).float().mean() < 0.65
     assert 0.2 < missing.float().mean() < 0.3
     moved = (disturbed - points)[: 2 * N_PLANES].mean(dim=-2).norm(dim=-1)
-    assert (moved > 0).all() and moved[~missing].amax() < 5 * HISTORY_SHIFT
+    assert (moved > 0).all() and moved[~missing].amax() < 5 * HistoryNoise().shift
     again = disturb_history(points, blank, torch.Generator().manual_seed(0))
     assert torch.equal(disturbed, again)
