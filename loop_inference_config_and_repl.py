@@ -177,7 +177,7 @@ class InferenceREPL(TerminalCmd):
         encode chair chair.glb --fit
         submit interp 8 $chair ? --save
 
-        The latent is improved until the model's shape comes nearer to the mesh, for three seconds at
+        The latent is improved until the shape comes nearer to the mesh, for three seconds at
         most; --no-refine keeps the one that the encoder gives.
 
         What is said then is how many of its loops the model can take, whether the shape that the
