@@ -16,9 +16,10 @@ any object with these methods:
 `edit(title, latent, edit_file, read_latent, read_loops) -> latent, sequence, message`
     Let the user edit a shape in a window; `UserError` where no window can be opened.
 `loops_of(sequence) -> list of (k, 2) loops`
-`encode_mesh(path, fit) -> own_mesh.EncodedMesh`
+`encode_mesh(path, fit, refine) -> own_mesh.EncodedMesh`
 """
 
+import argparse
 import inspect
 import itertools
 import shlex
@@ -30,6 +31,7 @@ import numpy as np
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import UserError, write_aside
 from loopdraw.loops.slices_files import load_slices
+from loopdraw.model.prior import NormalPrior
 from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,
@@ -54,6 +56,10 @@ class LoopInferenceSettings:
     n_features: int  # of a timestep
     no_polyscope: bool = False  # show no windows
     seed: int | None = None  # None: another one in each session
+    prior: object = None  # what random latents are drawn from; None: the standard normal
+
+    def __post_init__(self):
+        self.prior = self.prior or NormalPrior(self.latent_size)
 
 
 class InferenceREPL(TerminalCmd):
@@ -163,7 +169,7 @@ class InferenceREPL(TerminalCmd):
         self.say(f"edit {given.z}: {message}")
 
     def do_encode(self, line):
-        """encode <name> <mesh file> [--fit]      the latent of a mesh of your own
+        """encode <name> <mesh file> [--fit] [--no-refine]      the latent of a mesh of your own
 
         The file may be of any format that trimesh reads. --fit centres it and makes its longest
         side 1; without it, it must lie where the shapes of the dataset do, with the same side up.
@@ -171,17 +177,21 @@ class InferenceREPL(TerminalCmd):
         encode chair chair.glb --fit
         submit interp 8 $chair ? --save
 
-        What is said then is how many of its loops the model can take, and how far from the mesh
-        the shape is that the model makes of them.
+        The latent is improved until the shape comes nearer to the mesh, for three seconds at
+        most; --no-refine keeps the one that the encoder gives.
+
+        What is said then is how many of its loops the model can take, whether the shape that the
+        model makes of them is the same, a similar or another one, and why when it is far.
         """
-        usage = "encode <name> <mesh file> [--fit]"
+        usage = "encode <name> <mesh file> [--fit] [--no-refine]"
         parser = WordParser(prog="encode", usage=usage, add_help=False)
         parser.add_argument("name", metavar="<name>")
         parser.add_argument("mesh", metavar="<mesh file>")
         parser.add_argument("--fit", action="store_true")
+        parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True)
         given = parser.parse_intermixed_args(_words(line))
         name = self.new_name(given.name)
-        encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit)
+        encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit, given.refine)
         self.variables[name] = encoded.latent
         self.say(f"{name}: {encoded.report}")
 
@@ -291,7 +301,7 @@ class InferenceREPL(TerminalCmd):
         elif words[0] == "submit" and len(words) == 2 and words[1] in KINDS:
             self.say(make_submit_parser(words[1]).format_help().rstrip())
         elif words in (["latents"], ["latent"]):
-            self.say(LATENT_HELP)
+            self.say(LATENT_HELP.format(prior=self.settings.prior.description))
         elif len(words) == 1 and words[0] in self.verbs():
             self.say(inspect.getdoc(getattr(self, f"do_{words[0]}")))
             if words == ["variables"]:

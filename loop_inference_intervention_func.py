@@ -9,7 +9,7 @@ To switch on an example, change the line `ACTIVE = no_edit` below to one of
     ACTIVE = shift_loop      one loop moved sideways
     ACTIVE = square_loops    some loops made square
     ACTIVE = transplant      the first loops taken from another shape
-    ACTIVE = make_handle     a small loop beside the body, for the model to grow a handle from
+    ACTIVE = make_handle     small loops beside the body, which become a handle
     ACTIVE = change_latent   the shape goes on as another one
 
 An example gets the loop `unn_ts`, a (1, F) array in the units of the dataset (its shapes fit in a
@@ -22,6 +22,16 @@ first of its plane ("level up"), else 0. An ellipse is cx, cy, a, b, phi, flag.
 
 import numpy as np
 
+from loopdraw.editing.edits import (  # helpers, explained below
+    map_ellipse,
+    move_loop,
+    replace_loop,
+    rotate_loop,  # noqa: F401
+    scale_loop,  # noqa: F401
+    square_loop,
+)
+from loopdraw.loops.geometry import resample_loop
+
 
 def no_edit(unn_ts, i, state):
     return unn_ts
@@ -29,13 +39,13 @@ def no_edit(unn_ts, i, state):
 
 def shift_loop(unn_ts, i, state):
     if i == 10:
-        return scale_shift_loop(unn_ts, 1.0, 1.0, 0.1, 0.0)
+        return move_loop(unn_ts, 0.1, 0.0)
     return unn_ts
 
 
 def square_loops(unn_ts, i, state):
     if 8 <= i < 14:
-        return turn_into_square(unn_ts, 45.0, 1.0)
+        return square_loop(unn_ts, degrees=45.0)
     return unn_ts
 
 
@@ -48,13 +58,39 @@ def transplant(unn_ts, i, state):
 
 
 def make_handle(unn_ts, i, state):
-    if i == 11:
+    # The handle leaves the body on plane 9 and comes back to it on plane 15. There, an arm is added
+    # to the body's outline. On the planes between, one more loop lies beside the body.
+    first, last, gap, width = 9, 15, 0.12, 0.1
+    if i == 0:
+        state.store("plane", -1)
+        state.store("done", -1)  # the last plane with a loop of the handle
+    plane = state.retrieve("plane")
+    opens_plane = i == 0 or unn_ts[0, -1] > 0.5
+    wanted = first < plane < last and state.retrieve("done") < plane
+    if opens_plane and not wanted:
+        state.store("plane", plane + 1)
         state.store("body", unn_ts)
-    if i == 12:
-        handle = scale_shift_loop(state.retrieve("body"), 0.3, 0.3, 0.3, 0.0)
+        return add_arm(unn_ts, gap + width, width) if plane + 1 in (first, last) else unn_ts
+    body = state.retrieve("body")[0, :-1].reshape(-1, 2)
+    u, v = body[:, 0].max(), body[:, 1].mean()
+    # All loops of the plane are there, or the model makes a handle of its own here.
+    if wanted and (opens_plane or unn_ts[0, :-1:2].mean() > u):
+        state.store("done", plane)
+        angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+        circle = width / 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        handle = replace_loop(unn_ts, [u + gap + width / 2, v] + circle)
         handle[0, -1] = 0.0  # it lies in the plane of the loop before it
         return handle
     return unn_ts
+
+
+def add_arm(unn_ts, length, width):
+    """The loop with a straight arm that reaches out along u by `length`."""
+    points = resample_loop(unn_ts[0, :-1].reshape(-1, 2), 640)
+    u, v = points.T
+    arm = (u > u.mean()) & (abs(v - v.mean()) < width / 2)
+    points[arm, 0] = u.max() + length
+    return replace_loop(unn_ts, points)
 
 
 def change_latent(unn_ts, i, state):
@@ -88,75 +124,64 @@ def loop_generation_intervention(dataset, ts_i_state, ts):
     i = ts_i_state()
     ts_i_state.modify(lambda number: number + 1)
     unn_ts = ts.cpu().numpy() * dataset.dataset_std + dataset.dataset_mean
-    edited, new_latent = ACTIVE(unn_ts, i, ts_i_state), None
+    edited, new_latent = ACTIVE(unn_ts.copy(), i, ts_i_state), None
     if isinstance(edited, tuple):
         edited, new_latent = edited
-    if edited is not unn_ts:
+    if not np.array_equal(edited, unn_ts):
         ts = (edited - dataset.dataset_mean) / dataset.dataset_std
     return ts if new_latent is None else (ts, new_latent)
 
 
-# Helpers. Each takes a loop (1, F) that is not normalised and returns a changed copy of it.
+# Helpers. Each takes a loop (1, F) that is not normalised.
+#
+# About the loop's own centre, and in the order of points that the model knows:
+#
+#     move_loop(unn_ts, u, v)             scale_loop(unn_ts, u, v)
+#     rotate_loop(unn_ts, degrees)        square_loop(unn_ts, degrees, scale)
+#     replace_loop(unn_ts, points)
+#
+# The three below are those of the published program. They work about the origin of the plane, not
+# about the loop's centre, and leave the points in the order that they have.
 
 
 def apply_rotation_matrix(unn_ts, angle_in_degrees):
-    """The loop rotated about its centre, counter-clockwise in (u, v)."""
+    """The loop turned about (0, 0), counter-clockwise in (u, v); a new array."""
     angle = np.deg2rad(angle_in_degrees)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return _transformed(unn_ts, rotation, np.zeros(2))
+    return _map_in_place(np.array(unn_ts, dtype=np.float64), rotation, np.zeros(2))
 
 
 def scale_shift_loop(unn_ts, scalex, scaley, dx, dy):
-    """The loop scaled about its centre by `scalex` along u and `scaley` along v, then moved."""
-    return _transformed(unn_ts, np.diag([scalex, scaley]), np.array([dx, dy]))
+    """Turn each point (u, v) into (u scalex + dx, v scaley + dy), in `unn_ts` itself."""
+    return _map_in_place(unn_ts, np.diag([scalex, scaley]), np.array([dx, dy]))
 
 
 def turn_into_square(unn_ts, angle_in_degrees, scale):
-    """A square about the loop's centre, of `scale` times the side that would keep its area.
+    """A square with sides of length `scale` about (0, 0), turned by an angle; a new array.
 
-    At an angle of 0 the sides follow u and v. ValueError for ellipses.
+    A `scale` of None stands for about 0.57: the mean distance of the points from the origin in a
+    square of side 1. A loop whose number of points is no multiple of 4, such as an ellipse, comes
+    back unchanged.
     """
-    unn_ts = np.array(unn_ts, dtype=np.float64)
-    if _is_ellipse(unn_ts):
-        raise ValueError("an ellipse cannot be made square; that needs fixed-res-polyline loops")
-    points = unn_ts[0, :-1].reshape(-1, 2)
-    centre = points.mean(axis=0)
-    along = np.arange(0, 4, 4 / len(points))  # position on the outline: sides 0 to 4
-    corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1], [-1, -1]]) / 2
-    outline = np.stack([np.interp(along, range(5), column) for column in corners.T], axis=1)
-    side = scale * np.sqrt(abs(_signed_area(points)))
-    unn_ts[0, :-1] = (centre + side * outline).ravel()
-    return apply_rotation_matrix(unn_ts, angle_in_degrees)
-
-
-def _is_ellipse(unn_ts):
-    return unn_ts.shape[1] in (5, 6)  # without or with a flag
-
-
-def _transformed(unn_ts, matrix, shift):
-    """The loop under x -> centre + matrix (x - centre) + shift."""
-    unn_ts = np.array(unn_ts, dtype=np.float64)
-    if _is_ellipse(unn_ts):
-        a, b, phi = unn_ts[0, 2:5]
-        turn = np.array([[np.cos(phi), -np.sin(phi)], [np.sin(phi), np.cos(phi)]])
-        # An ellipse is a linear image of the circle; so is its image.
-        axes, lengths, _ = np.linalg.svd(matrix @ turn @ np.diag([a, b]))
-        unn_ts[0, :2] += shift
-        unn_ts[0, 2:4] = lengths
-        unn_ts[0, 4] = np.arctan2(axes[1, 0], axes[0, 0]) % np.pi
+    n_points = unn_ts.shape[1] // 2
+    if n_points % 4:
         return unn_ts
-    points = unn_ts[0, :-1].reshape(-1, 2)
-    centre = points.mean(axis=0)
-    points = centre + (points - centre) @ matrix.T + shift
-    # The model knows loops that start at the point with the least u + v and run clockwise.
-    if _signed_area(points) > 0:
-        points = points[::-1]
-    points = np.roll(points, -points.sum(axis=1).argmin(), axis=0)
-    unn_ts[0, :-1] = points.ravel()
+    square = np.array(unn_ts, dtype=np.float64)
+    along = np.arange(n_points) / (n_points // 4)  # 0 to 4, once around the four sides
+    corners = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1], [-1, 1]]) / 2
+    points = np.stack([np.interp(along, range(5), column) for column in corners.T], axis=1)
+    if scale is None:
+        scale = np.linalg.norm(points, axis=1).mean()
+    square[0, : 2 * n_points] = (scale * points).ravel()
+    return apply_rotation_matrix(square, angle_in_degrees)
+
+
+def _map_in_place(unn_ts, matrix, shift):
+    """Write the loop under x -> matrix x + shift into `unn_ts`; returns it."""
+    if unn_ts.shape[1] in (5, 6):  # an ellipse
+        unn_ts[0, :5] = map_ellipse(unn_ts[0, :5], matrix)
+        unn_ts[0, :2] = matrix @ unn_ts[0, :2] + shift
+    else:
+        points = unn_ts[0, :-1].reshape(-1, 2)
+        unn_ts[0, :-1] = (points @ matrix.T + shift).ravel()
     return unn_ts
-
-
-def _signed_area(points):
-    """Area inside the loop, positive when it runs counter-clockwise in (u, v)."""
-    u, v = points.T
-    return 0.5 * float(u @ np.roll(v, -1) - v @ np.roll(u, -1))

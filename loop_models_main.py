@@ -109,6 +109,12 @@ def train(options):
                 raise KeyboardInterrupt
     if rank == 0:
         log.close()
+        if options.fit_prior:
+            from loopdraw.model.fit_prior import fit_prior
+            from loopdraw.model.prior import save_prior
+
+            prior = fit_prior(model, train_set, test_set, options.fit_prior, trainer.seed)
+            save_prior(save_dir, prior, model.decoder)
         print("\n" * sys.stdout.isatty() + f"trained; the checkpoint is in {save_dir}")
 
 

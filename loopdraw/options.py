@@ -250,6 +250,13 @@ def make_parser(description=None):
         help="shapes that an evaluation generates; as many as the test set has by default",
     )
     add(
+        "--prior",
+        choices=("auto", "normal"),
+        default="auto",
+        help="draw random latents from the prior fitted to the checkpoint, if there is one, or "
+        "always from the standard normal",
+    )
+    add(
         "--load_test_set_for_inference",
         action="store_true",
         help="the data of the REPL's commands is the test set",
@@ -419,6 +426,11 @@ def make_parser(description=None):
         action="store_true",
         help="in the models that are saved, move the training set's latents to mean 0 and "
         "covariance 1",
+    )
+    add(
+        "--fit_prior",
+        choices=("mixture", "flow"),
+        help="after training, fit this kind of prior to the latents of the training set",
     )
     add("--amp", action="store_true", help="train in mixed precision (bfloat16)")
     add("--compile", action="store_true", help="train through torch.compile")

@@ -11,6 +11,7 @@ from conftest import ROOT
 from small_model import LATENT_SIZE, small_model
 
 from loopdraw.editing.editor import LoopEditor
+from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.threads import SPINS, threads_for
 
 
@@ -47,7 +48,7 @@ def test_every_way_to_decode_one_shape_takes_one_thread(two_threads, monkeypatch
     monkeypatch.setattr(model.decoder, "step", watched)
     for decode in (
         lambda: model.decode(latents[0]),
-        lambda: model.decode(latents[0], lambda dataset, state, ts: ts),
+        lambda: decode_with_intervention(model, latents[0], lambda dataset, state, ts: ts),
         lambda: LoopEditor(model, latents[0]).shape,
         lambda: LoopEditor(model, latents[0]).untouched,
     ):

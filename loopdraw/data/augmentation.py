@@ -37,6 +37,7 @@ class HistoryNoise(NamedTuple):
 
 
 HISTORY = HistoryNoise()
+PLAIN_HISTORY = HistoryNoise()
 # For a decoder with a plan, which looks at its latent anyhow.
 PLANNED_HISTORY = HistoryNoise(missing=0.5, shift=0.015, log_scale=0.04, jitter=0.003)
 

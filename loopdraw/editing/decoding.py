@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from loopdraw.editing.edits import apply_edits
+from loopdraw.files import UserError
 from loopdraw.loops.geometry import lift
 from loopdraw.model.decoding import STEPS_BETWEEN_END_CHECKS
 from loopdraw.threads import threads_for
@@ -82,8 +83,8 @@ class EditedDecoder:
         model.eval()
         self.info = model.info
         self._decoder = model.decoder
-        latent = torch.tensor(np.asarray(latent), dtype=torch.float32, device=model.device)
-        self._latent = latent.reshape(1, model.latent_size)
+        latent = checked_latent(latent, model.latent_size)
+        self._latent = torch.tensor(latent, dtype=torch.float32, device=model.device)[None]
         self._edits = []  # those in force
         # One run for each set of edits that is decoded, named by places in the list of edits in
         # force. The empty one is the untouched shape.
@@ -95,7 +96,7 @@ class EditedDecoder:
 
         Parameters
         ----------
-        edits : list of Edit, each one that the model can take (`edits.check_edit`)
+        edits : list of Edit that the model can take (`edits.check_edit`)
 
         Returns
         -------
@@ -128,13 +129,39 @@ class EditedDecoder:
         -------
         dict of int to (F,) float64 : timestep, not normalised
         """
-        n_steps = len(self.decode(edits).sequence)
-        recipes = self._runs[tuple(range(len(self._edits)))].recipes[:n_steps]
+        self.decode(edits)
+        everything = tuple(range(len(self._edits)))
+        recipes = self._runs[everything].recipes[: self._n_fresh[everything]]
         return {
             t: self.info.unnormalise(base.cpu().numpy())
             for t, (_, base) in enumerate(recipes)
             if base is not None
         }
+
+    def starting_centres(self, edits):
+        """Where the loops that edits change lie before they are changed.
+
+        Parameters
+        ----------
+        edits : list of Edit
+
+        Returns
+        -------
+        dict of int to (3,) float64 : timestep of each edited loop, its centre in space
+        """
+        shape = self.decode(edits)
+        run = self._runs[tuple(range(len(self._edits)))]
+        centres = {}
+        for t in shape.timesteps[shape.edited].tolist():
+            base = run.recipes[t][1]
+            start = self.info.unnormalise(
+                (run.generated[t] if base is None else base).cpu().numpy()
+            )
+            is_polyline = self.info.representation.is_polyline
+            centre = start[:-1].reshape(-1, 2).mean(axis=0) if is_polyline else start[:2]
+            plane = shape.planes[np.searchsorted(shape.timesteps, t)]
+            centres[t] = lift(centre, self.info.planes[plane])
+        return centres
 
     @torch.inference_mode()
     def _advance(self, key, n_wanted=None):
@@ -241,6 +268,19 @@ class _Run:
         """Whether the sequence ends within its first `n_steps`."""
         sequence = self.info.unnormalise(self.taken[:n_steps].cpu().numpy())
         return self.info.planes_of(sequence)[-1] < 0
+
+
+def checked_latent(latent, latent_size):
+    """A latent as (L,) float64; UserError when a model cannot take it."""
+    try:
+        latent = np.array(latent, dtype=np.float64).ravel()
+    except (ValueError, TypeError):
+        latent = np.zeros(0)
+    if len(latent) != latent_size or not np.isfinite(latent).all():
+        raise UserError(
+            f"a latent of this model is {latent_size} finite numbers, and {len(latent)} were given"
+        )
+    return latent
 
 
 def _equal(a, b):

@@ -2,7 +2,11 @@
 
 {"format": "LoopDraw edit", "version": 1, "loop_repr_type": "fixed-res-polyline",
  "latent": [0.1, ...],
- "edits": [{"kind": "move", "first": 10, "last": 12, "u": 0.05, "v": 0.0, "enabled": true}]}
+ "edits": [{"kind": "move", "first": 10, "last": 12, "u": 0.05, "v": 0.0, "enabled": true}],
+ "centres": {"10": [0.0, -0.2, 0.0], "11": [0.0, -0.17, 0.0], "12": [0.0, -0.14, 0.0]}}
+
+`centres` says where the edited loops lay before they were changed. It shows whether the edits fit
+another latent, and may be absent.
 """
 
 import json
@@ -10,12 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loopdraw.editing import edits
-from loopdraw.editing.edits import Edit
+from loopdraw.editing.edits import Edit, check_edit, checked_number
 from loopdraw.files import UserError, read_text, write_text
 from loopdraw.loops.representations import REPRESENTATIONS
 
 FORMAT, VERSION = "LoopDraw edit", 1
+# Edits are said not to fit a shape when the centres of more than this share of the edited loops lie
+# farther than this, in the lengths of the dataset, from where they lay when the edits were saved.
+MOST_ELSEWHERE, ELSEWHERE = 0.1, 0.1
 FIELDS = ("kind", "first", "last", "enabled")
 
 
@@ -25,10 +31,20 @@ class EditFile(NamedTuple):
     representation: object  # representations.Representation
     latent: np.ndarray  # (L,) float64
     edits: list  # of Edit
+    centres: dict  # number of a loop -> (3,), see `EditedDecoder.starting_centres`; may be empty
 
 
-def save_edits(path, representation, latent, edits):
-    """Write an edit list with its latent (L,) as JSON."""
+def save_edits(path, representation, latent, edits, centres=None):
+    """Write an edit list with its latent as JSON.
+
+    Parameters
+    ----------
+    path : path of the file
+    representation : representations.Representation
+    latent : (L,) float
+    edits : list of Edit
+    centres : dict from `LoopEditor.starting_centres`, optional
+    """
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -39,6 +55,10 @@ def save_edits(path, representation, latent, edits):
             for e in edits
         ],
     }
+    if centres:
+        content["centres"] = {
+            str(t): np.round(centre, 4).tolist() for t, centre in sorted(centres.items())
+        }
     # One line for each entry: short enough to read, and a diff shows what changed.
     entries = ",\n".join(
         f"  {json.dumps(key)}: "
@@ -93,12 +113,29 @@ def _read(content):
     if not isinstance(entries, list):
         raise ValueError("it has no list of edits")
     edits = [_read_edit(entry, f"edit {i + 1}") for i, entry in enumerate(entries)]
-    return EditFile(REPRESENTATIONS[name], np.array(latent, dtype=np.float64), edits)
+    return EditFile(
+        REPRESENTATIONS[name],
+        np.array(latent, dtype=np.float64),
+        edits,
+        _read_centres(content.get("centres", {})),
+    )
+
+
+def _read_centres(content):
+    if not isinstance(content, dict):
+        raise ValueError("its centres are no {loop: [x, y, z]}")
+    centres = {}
+    for number, point in content.items():
+        is_point = isinstance(point, list) and len(point) == 3 and all(map(_is_number, point))
+        if not (number.isdecimal() and len(number) < 10 and is_point):
+            raise ValueError(f"its centre of loop {number[:20]!r} is no {{loop: [x, y, z]}}")
+        centres[int(number)] = np.array(point, dtype=np.float64)
+    return centres
 
 
 def _is_number(value):
     try:
-        edits.checked_number(value, "")
+        checked_number(value, "")
     except ValueError:
         return False
     return True
@@ -121,18 +158,40 @@ def _read_edit(entry, what):
 
 
 def check_edits(edit_file, info):
-    """ValueError, with the reason, when a model cannot take the edits of a file.
+    """UserError, with the reason, when a model cannot take the edits of a file.
 
-    `info` is the `dataset.DatasetInfo` of the model. The latent in the file is another matter:
-    edits may be applied to any.
+    `info` is the `dataset.DatasetInfo` of the model. The latent in the file is not checked: edits
+    may be applied to any.
     """
     if edit_file.representation != info.representation:
-        raise ValueError(
+        raise UserError(
             f"the edit was made for {edit_file.representation.name} loops, and the model has "
             f"{info.representation.name}; use the model that it was made with"
         )
     for i, edit in enumerate(edit_file.edits):
         try:
-            edits.check_edit(edit, info.representation, info.n_timesteps)
-        except ValueError as error:
-            raise ValueError(f"edit {i + 1}: {error}") from None
+            check_edit(edit, info.representation, info.n_timesteps)
+        except UserError as error:
+            raise UserError(f"edit {i + 1}: {error}") from None
+
+
+def warn_of_other_loops(edit_file, editor):
+    """One line when edits are applied to loops unlike those they were made for, else None.
+
+    Parameters
+    ----------
+    edit_file : EditFile
+    editor : LoopEditor with the edits of the file, and any latent
+    """
+    centres = editor.starting_centres()
+    elsewhere = [
+        t
+        for t, saved in edit_file.centres.items()
+        if t not in centres or np.linalg.norm(centres[t] - saved) > ELSEWHERE
+    ]
+    if len(elsewhere) <= MOST_ELSEWHERE * len(edit_file.centres):
+        return None
+    return (
+        f"{len(elsewhere)} of the {len(edit_file.centres)} edited loops lie more than {ELSEWHERE} "
+        "from where they lay when the edits were saved; the edits may not fit this shape"
+    )

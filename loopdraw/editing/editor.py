@@ -7,7 +7,7 @@ changed loop on.
 
 import numpy as np
 
-from loopdraw.editing.decoding import EditedDecoder
+from loopdraw.editing.decoding import EditedDecoder, checked_latent
 from loopdraw.editing.edits import check_edit
 
 
@@ -22,7 +22,7 @@ class LoopEditor:
 
     Raises
     ------
-    ValueError
+    UserError
         Here and in all methods, for an edit or a latent that the model cannot take; nothing has
         changed then.
     """
@@ -63,6 +63,10 @@ class LoopEditor:
     def starting_loops(self):
         """As `EditedDecoder.starting_loops`."""
         return self._current_decoder().starting_loops(self.edits)
+
+    def starting_centres(self):
+        """As `EditedDecoder.starting_centres`."""
+        return self._current_decoder().starting_centres(self.edits)
 
     # Changes in a row that are `part_of` the same thing, any value but None, are undone together: a
     # drag of the mouse is one change.
@@ -121,13 +125,7 @@ class LoopEditor:
         self._shape = None
 
     def _checked_latent(self, latent):
-        latent = np.array(latent, dtype=np.float64).ravel()
-        if len(latent) != self.model.latent_size or not np.isfinite(latent).all():
-            raise ValueError(
-                f"a latent of this model is {self.model.latent_size} finite numbers, and "
-                f"{len(latent)} were given"
-            )
-        return latent
+        return checked_latent(latent, self.model.latent_size)
 
     def _check_edits(self, edits):
         for edit in edits:
@@ -141,24 +139,30 @@ class LoopEditor:
 
 
 def decode_with_edits(model, latent, edits):
-    """The sequence (T, F) of a latent (L,) under edits, as `LoopEditor` makes it."""
+    """The sequence (T, F) of a latent (L,) under edits, as `LoopEditor` makes it.
+
+    Raises
+    ------
+    UserError
+        For an edit or a latent that the model cannot take.
+    """
     return LoopEditor(model, latent, edits).shape.sequence
 
 
-def active_dimensions(model, latent, n_at_once=64, step=1.0):
-    """Find out how much each number of a latent moves the shape, a few at a time.
+def dimensions_by_effect(model, latent, n_at_once=64, step=1.0):
+    """Order the numbers of a latent by how much they change the shape, trying a few at a time.
 
     Parameters
     ----------
     model : vae.LoopSeqEncoderDecoderModel
     latent : (L,) float
-    n_at_once : int, numbers tried out before each yield
+    n_at_once : int, how many to try before each yield
     step : how far each number is moved
 
     Yields
     ------
-    None until all have been tried, then once the numbers of the dimensions, (L,) int, the most
-    active first
+    None until all have been tried, then once the dimensions, (L,) int, those that change most
+    first
     """
     plain = model.decode(latent)[0]
     changes = []

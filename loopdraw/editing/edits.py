@@ -13,8 +13,9 @@ import dataclasses
 
 import numpy as np
 
+from loopdraw.files import UserError
 from loopdraw.loops.geometry import signed_area
-from loopdraw.loops.representations import canonical_polyline, fit_ellipse
+from loopdraw.loops.representations import REPRESENTATIONS, canonical_polyline, fit_ellipse
 
 # kind: its numbers, each with the value that changes nothing (for a square: the plain one)
 NUMBERS = {
@@ -171,8 +172,8 @@ def _checked_loops(loops, n_loops):
     return checked
 
 
-def _listed(names):
-    return " and ".join(sorted(map(str, names))) or "nothing"
+def _listed(names, word="and"):
+    return f" {word} ".join(sorted(map(str, names))) or "nothing"
 
 
 # ------------------------------------------------------------------------- what happens to a loop
@@ -210,39 +211,85 @@ def edit_functions(representation):
 
 
 def check_edit(edit, representation, n_timesteps):
-    """ValueError, with the reason, when a model cannot take an edit."""
+    """UserError, with the reason, when a model cannot take an edit."""
     if edit.kind not in edit_functions(representation):
-        raise ValueError("an ellipse cannot be made square; that takes a model of polyline loops")
+        raise UserError("an ellipse cannot be made square; that takes fixed-res-polyline loops")
     if edit.last >= n_timesteps:
-        raise ValueError(
+        raise UserError(
             f"there is no loop {edit.last}: the model has {n_timesteps}, from 0 to "
             f"{n_timesteps - 1}"
         )
 
 
-def move_loop(loop, u, v):
+# For intervention functions: each takes a loop as they get it, a (1, F) array that is not
+# normalised, and returns a changed copy. The flag stays as it is.
+
+
+def move_loop(unn_ts, u, v):
+    """The loop moved by (u, v)."""
+    return _changed(unn_ts, "move", u=u, v=v)
+
+
+def scale_loop(unn_ts, u, v):
+    """The loop scaled about its own centre, by `u` along u and by `v` along v; both above 0."""
+    return _changed(unn_ts, "scale", u=u, v=v)
+
+
+def rotate_loop(unn_ts, degrees):
+    """The loop turned about its own centre, counter-clockwise in (u, v)."""
+    return _changed(unn_ts, "rotate", degrees=degrees)
+
+
+def square_loop(unn_ts, degrees=0.0, scale=1.0):
+    """A square about the loop's own centre, of `scale` times the side that keeps its area.
+
+    At 0 degrees its sides follow u and v. UserError for ellipses.
+    """
+    return _changed(unn_ts, "square", degrees=degrees, scale=scale)
+
+
+def replace_loop(unn_ts, points):
+    """A loop through `points`, (k, 2) float; they may start anywhere and run either way."""
+    return _changed(unn_ts, "replace", loops=[points])
+
+
+def _changed(unn_ts, kind, **values):
+    unn_ts = np.asarray(unn_ts, dtype=np.float64)
+    by_size = {r.n_features: r for r in REPRESENTATIONS.values()}
+    representation = by_size.get(unn_ts.size)
+    if representation is None:
+        raise UserError(f"a loop has {_listed(by_size, 'or')} numbers, not {unn_ts.shape}")
+    edit = make_edit(kind, 0, 0, **values)
+    check_edit(edit, representation, 1)
+    return apply_edits(unn_ts.ravel(), [edit], 0, representation).reshape(unn_ts.shape)
+
+
+# The same for the points (32, 2) of a polyline, or the five numbers of an ellipse.
+
+
+def move_polyline(loop, u, v):
     return loop + np.array([u, v])
 
 
-def scale_loop(loop, u, v):
+def scale_polyline(loop, u, v):
     centre = loop.mean(axis=0)
     return canonical_polyline(centre + (loop - centre) * np.array([u, v]))
 
 
-def rotate_loop(loop, degrees):
+def rotate_polyline(loop, degrees):
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     centre = loop.mean(axis=0)
     return canonical_polyline(centre + (loop - centre) @ np.array([[cos, sin], [-sin, cos]]))
 
 
-def square_loop(loop, degrees, scale):
+def square_polyline(loop, degrees, scale):
     half = 0.5 * scale * np.sqrt(abs(signed_area(loop)))
     angles = np.deg2rad(degrees + np.array([45.0, 135.0, 225.0, 315.0]))
     corners = half * np.sqrt(2) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return canonical_polyline(loop.mean(axis=0) + corners)
 
 
-def replace_loop(loop, points):
+def replace_polyline(loop, points):
     return canonical_polyline(np.array(points, dtype=np.float64))
 
 
@@ -273,11 +320,11 @@ def replace_ellipse(ellipse, points):
 
 
 POLYLINE_FUNCTIONS = {
-    "move": move_loop,
-    "scale": scale_loop,
-    "rotate": rotate_loop,
-    "square": square_loop,
-    "replace": replace_loop,
+    "move": move_polyline,
+    "scale": scale_polyline,
+    "rotate": rotate_polyline,
+    "square": square_polyline,
+    "replace": replace_polyline,
 }
 # No "square": an ellipse cannot be one.
 ELLIPSE_FUNCTIONS = {

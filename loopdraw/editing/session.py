@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loopdraw.editing.edit_files import save_edits
-from loopdraw.editing.editor import LoopEditor, active_dimensions
+from loopdraw.editing.editor import LoopEditor, dimensions_by_effect
 from loopdraw.editing.edits import NUMBERS, make_edit
 from loopdraw.editing.written_intervention import save_intervention
 from loopdraw.files import UserError
@@ -147,7 +147,7 @@ class EditSession:
         Raises
         ------
         UserError
-            When `word` names no loops, or the shape has too few.
+            When `word` names no loops, too few, or loops without extent.
         """
         loops = self.read_loops(word)
         wanted = self.last - self.first + 1
@@ -156,9 +156,12 @@ class EditSession:
                 f"{word} has {len(loops)} loops; no {wanted} from loop {start} on to take the "
                 "place of those picked"
             )
-        self.editor.add(
-            make_edit("replace", self.first, self.last, loops=loops[start : start + wanted])
-        )
+        loops = loops[start : start + wanted]
+        try:
+            edit = make_edit("replace", self.first, self.last, loops=loops)
+        except ValueError as error:
+            raise UserError(f"{word}: {error}") from None
+        self.editor.add(edit)
 
     # ---------------------------------------------------------------------------------- the latent
 
@@ -180,7 +183,7 @@ class EditSession:
     def search_dimensions(self):
         """Look for the most active dimensions a little further; call until they are known."""
         if self._search is None:
-            self._search = active_dimensions(self.editor.model, self.editor.latent, SEARCH_CHUNK)
+            self._search = dimensions_by_effect(self.editor.model, self.editor.latent, SEARCH_CHUNK)
         order = next(self._search)
         if order is not None:
             self.dimensions = order[:N_ACTIVE_DIMENSIONS].tolist()
@@ -215,7 +218,6 @@ class EditSession:
         UserError
             When there are no loops or a file cannot be written.
         """
-
         editor, info = self.editor, self.editor.info
         loops_by_plane = editor.shape.loops_by_plane
         mesh = self.build_surface(info.planes, loops_by_plane)
@@ -234,7 +236,13 @@ class EditSession:
         """Write the edit list with its latent; the file's path."""
         editor = self.editor
         path = self.path("-edit.json")
-        save_edits(path, editor.info.representation, editor.latent, editor.edits)
+        save_edits(
+            path,
+            editor.info.representation,
+            editor.latent,
+            editor.edits,
+            editor.starting_centres(),
+        )
         return path
 
     def save_intervention(self):

@@ -15,6 +15,7 @@ import torch
 from loopdraw.evaluation.measures import in_parallel, interpolation_changes, surface_distance
 from loopdraw.evaluation.metrics import active_dimensions, kl_per_dimension
 from loopdraw.loops.representations import POLYLINE_POINTS
+from loopdraw.model.refine import refine
 
 BATCH_SIZE = 64
 MOST_RECONSTRUCTIONS = 64  # of a set, rebuilt and compared
@@ -67,6 +68,21 @@ def read_loops(info, sequence):
 
 
 # --------------------------------------------------------------------------------- reconstruction
+
+
+def refined_surface_distance(model, dataset, prediction, rng, n_workers=1):
+    """The `surface_distance` of `reconstruction` with refined latents; None if nothing is built."""
+    info = model.info
+    chosen = rng.permutation(len(dataset))[:MOST_RECONSTRUCTIONS]
+    found = refine(model, dataset.batch(chosen, trim=True), prediction.mu[chosen])
+    jobs = [
+        (info.planes, read_loops(info, dataset.sequences[i]), read_loops(info, sequence), seed)
+        for i, sequence, seed in zip(
+            chosen, found.sequences, rng.integers(2**31, size=len(chosen)), strict=True
+        )
+    ]
+    compared = np.array(in_parallel(surface_distance, jobs, n_workers, "comparing refined"))[:, 0]
+    return float(np.nanmean(compared)) if np.isfinite(compared).any() else None
 
 
 def reconstruction(info, dataset, prediction, rng, n_workers=1):

@@ -27,8 +27,8 @@ from loopdraw.data.augmentation import (
 from loopdraw.data.dataset import Batch
 from loopdraw.files import UserError
 from loopdraw.model.latents import apply_whitening, fit_whitening
+from loopdraw.model.networks.planned import places
 from loopdraw.model.optimizers import Muon
-from loopdraw.model.planned import places
 from loopdraw.processes import draw_seed, rank_and_world_size
 
 # The published program takes gradients of 100 times the loss. With Adam that matters only through

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from loopdraw.checkpoints import checkpoint_label, load_state
 from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
-from loopdraw.model.decoding import decode_batch, decode_with_intervention
-from loopdraw.model.encoders import build_decoder, build_encoder
-from loopdraw.model.planned import PlannedDecoder
+from loopdraw.model.decoding import decode_batch
+from loopdraw.model.networks.encoders import build_decoder, build_encoder
+from loopdraw.model.networks.planned import PlannedDecoder
+from loopdraw.model.prior import NormalPrior, load_prior
 from loopdraw.options import options_for, parse_options
 
 PLAN_SHARE = 0.5  # weight of the plan's own losses
@@ -69,6 +70,7 @@ class LoopSeqEncoderDecoderModel:
         self.device = torch.device(device)
         self.architecture = architecture
         self.latent_size = latent_size
+        self.prior = NormalPrior(latent_size)  # what random latents are drawn from
         self.reco_loss_type = reco_loss_type
         self.binary_flag_loss_weight = binary_flag_loss_weight
         self.enc_kl_weight = enc_kl_weight
@@ -224,50 +226,32 @@ class LoopSeqEncoderDecoderModel:
 
     # Decoding
 
-    def decode(self, latents, intervention=None, dataset=None, full_length=False):
+    def decode(self, latents, full_length=False):
         """Decode latents into sequences.
 
         Parameters
         ----------
-        latents : (B, L) array or tensor
-        intervention : the user's `loop_generation_intervention`, or None
-        dataset : what the intervention function gets as its dataset; the model's info by default
+        latents : (B, L) or (L,) array or tensor
         full_length : go on to the last timestep even where a sequence has ended
 
         Returns
         -------
         (B, T, F) float32 array, not normalised, flags between 0 and 1; all zero from the end of a
         sequence on (its end-of-sequence timestep, or the first loop past the last plane)
-
-        Raises
-        ------
-        ValueError
-            When the intervention function returns something unusable.
         """
         latents = torch.as_tensor(np.asarray(latents), dtype=torch.float32, device=self.device)
         latents = latents.reshape(-1, self.latent_size)
         self.eval()
         n_steps, representation = self.info.n_timesteps, self.info.representation
-        if intervention is None:
-            ended = None if full_length else lambda so_far: self._lengths(so_far) <= so_far.shape[1]
-            normalised = decode_batch(self.decoder, latents, n_steps, representation, ended)
-        else:
-            dataset = self.info if dataset is None else dataset
-            normalised = torch.stack(
-                [
-                    decode_with_intervention(
-                        self.decoder, latent[None], n_steps, representation, intervention, dataset
-                    )
-                    for latent in latents
-                ]
-            )
+        ended = None if full_length else lambda so_far: self.lengths(so_far) <= so_far.shape[1]
+        normalised = decode_batch(self.decoder, latents, n_steps, representation, ended)
         normalised = normalised.cpu().numpy()
         sequences = self.info.unnormalise(normalised).astype(np.float32)
         if not full_length:
-            sequences[np.arange(n_steps) >= self._lengths(normalised)[:, None]] = 0
+            sequences[np.arange(n_steps) >= self.lengths(normalised)[:, None]] = 0
         return sequences
 
-    def _lengths(self, normalised):
+    def lengths(self, normalised):
         """Timesteps that each sequence (B, t, F) takes with its ending one; over t: not ended."""
         lengths = []
         for sequence in self.info.unnormalise(normalised):
@@ -363,7 +347,15 @@ def _explain_mismatch(error):
 
 
 def load_model(
-    folder, *, optfile=None, settings=None, epoch=-1, info=None, device="cpu", report=print
+    folder,
+    *,
+    optfile=None,
+    settings=None,
+    epoch=-1,
+    info=None,
+    device="cpu",
+    prior=None,
+    report=print,
 ):
     """Load a trained model from the folder of its checkpoint.
 
@@ -377,6 +369,8 @@ def load_model(
     info : DatasetInfo; by default `dataset_info.npz` of the folder, or else what the dataset says
         that the options name
     device : torch.device or str
+    prior : "auto": random latents are drawn from the prior in the folder, if one was fitted;
+        "normal": from the standard normal. By default as the options say.
     report : function that gets lines of progress
 
     Returns
@@ -405,4 +399,6 @@ def load_model(
         info, device, **options_for(LoopSeqEncoderDecoderModel, settings)
     )
     model.load(folder, epoch)
+    if (prior or settings.get("prior")) != "normal":
+        model.prior = load_prior(folder, model.latent_size, model.decoder, report)
     return model

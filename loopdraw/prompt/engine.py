@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loopdraw.editing.edit_files import check_edits, save_edits
+from loopdraw.editing.edit_files import check_edits, save_edits, warn_of_other_loops
 from loopdraw.editing.editor import LoopEditor
-from loopdraw.editing.interventions import Intervention, noting_edits
+from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
@@ -40,6 +40,7 @@ class InferenceEngine:
     mesh_formats : endings of the mesh files to save, without their points
     show : function (title, Scene) that shows a shape to the user, or None
     edit_window : function (EditSession, title) that lets the user edit a shape, or None
+    report : function that gets what there is to say beside outcomes
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class InferenceEngine:
         mesh_formats=MESH_FORMATS,
         show=None,
         edit_window=None,
+        report=print,
     ):
         self.model = model
         self.info = model.info
@@ -62,6 +64,7 @@ class InferenceEngine:
         self.mesh_formats = mesh_formats
         self.show = show
         self.edit_window = edit_window
+        self.report = report
 
     def n_items(self):
         return len(self.items)
@@ -139,18 +142,21 @@ class InferenceEngine:
     def _decode_with_function(self, shape, seed):
         """Decode a shape through the user's function."""
         _seed_everything(seed)
-        function = self.intervention.function
         if self.show:
-            function = noting_edits(function, shape.edited)
             shape.untouched = self.model.decode(shape.z)[0]
+        function = self.intervention.function
         with self.intervention.explaining_errors():
-            shape.sequence = self.model.decode(shape.z, function)[0]
+            shape.sequence = decode_with_intervention(
+                self.model, shape.z, function, edited=shape.edited
+            )
 
     def _decode_with_edits(self, shape, edit_file):
         """Decode a shape under an edit list."""
         check_edits(edit_file, self.info)
         editor = LoopEditor(self.model, shape.z, edit_file.edits)
         shape.sequence = editor.shape.sequence
+        shape.centres = editor.starting_centres()
+        shape.warning = warn_of_other_loops(edit_file, editor)
         if self.show:
             shape.untouched = editor.untouched.sequence
             shape.edited = set(editor.shape.timesteps[editor.shape.edited].tolist())
@@ -197,6 +203,8 @@ class InferenceEngine:
             raise UserError("no loops, so there is nothing to save or show")
         n_planes = sum(map(bool, shape.loops_by_plane))
         message = f"{shape.n_loops} loops on {n_planes} planes"
+        if shape.warning:
+            message += f" (warning: {shape.warning})"
         if mesh is None:
             return message
         try:
@@ -208,7 +216,7 @@ class InferenceEngine:
             if action.edit is not None:
                 representation, edits = self.info.representation, action.edit.edits
                 path = stem.with_name(stem.name + "-edit.json")
-                save_edits(path, representation, shape.z, edits)
+                save_edits(path, representation, shape.z, edits, shape.centres)
             path = save_shape(
                 stem,
                 self.info.planes,
@@ -279,6 +287,9 @@ class InferenceEngine:
             build_surface=self.workers.build,
             mesh_formats=self.mesh_formats,
         )
+        warning = None if edit_file is None else warn_of_other_loops(edit_file, session.editor)
+        if warning:
+            self.report(f"warning: {warning}")
         try:
             opened = self.edit_window(session, title)
         except KeyboardInterrupt:
@@ -291,9 +302,9 @@ class InferenceEngine:
         """The loops (k, 2) of a sequence (T, F), one after the other."""
         return [loop for loops in self.info.loops(sequence) for loop in loops]
 
-    def encode_mesh(self, path, fit):
+    def encode_mesh(self, path, fit, refine):
         """As `own_mesh.encode_mesh`."""
-        return encode_mesh(self.model, path, fit)
+        return encode_mesh(self.model, path, fit, refine)
 
 
 @dataclass
@@ -306,6 +317,8 @@ class Shape:
     loops_by_plane: list = ()
     edited: set = field(default_factory=set)  # timesteps that the user's function changed
     untouched: np.ndarray | None = None  # (T, F), the sequence without the edit
+    centres: dict | None = None  # `EditedDecoder.starting_centres`
+    warning: str | None = None
 
     @property
     def n_loops(self):

@@ -89,7 +89,7 @@ def main(argv=None):
         check_edits(edit_file, model.info)
         editor = LoopEditor(model, edit_file.latent)
         scenes = make_scenes(editor, edit_file.edits)
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         raise UserError(f"{arguments.edit}: {error}") from None
     points = np.concatenate([scene.points() for scene in scenes])
     camera = fit_camera(points, SIZE)

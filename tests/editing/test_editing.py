@@ -7,19 +7,24 @@ import pytest
 import torch
 from small_model import EGG, ELLIPSE, LATENT_SIZE, N_STEPS, POLYLINE, read_function, small_model
 
-from loopdraw.editing.edit_files import check_edits, load_edits, save_edits
-from loopdraw.editing.editor import LoopEditor, active_dimensions, decode_with_edits
+from loopdraw.editing.edit_files import (
+    check_edits,
+    load_edits,
+    save_edits,
+    warn_of_other_loops,
+)
+from loopdraw.editing.editor import LoopEditor, decode_with_edits, dimensions_by_effect
 from loopdraw.editing.edits import Edit, apply_edits, make_edit
+from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.editing.written_intervention import intervention_source, save_intervention
 from loopdraw.files import UserError
-from loopdraw.loops.geometry import signed_area
+from loopdraw.loops.geometry import lift, signed_area
 from loopdraw.loops.representations import (
     canonical_polyline,
     ellipse_loop,
     fit_ellipse,
     sequence_to_loops,
 )
-from loopdraw.model.decoding import decode_with_intervention
 
 MODELS = [
     ("transformer", 0, "fixed-res-polyline"),
@@ -199,7 +204,7 @@ def test_an_edit_of_one_loop_is_an_intervention(any_model, latent):
         timestep = apply_edits(timestep, [edit], 4, any_model.info.representation)
         return (timestep - dataset.dataset_mean) / dataset.dataset_std
 
-    expected = any_model.decode(latent, intervene)[0]
+    expected = decode_with_intervention(any_model, latent, intervene)
     np.testing.assert_array_equal(decode_with_edits(any_model, latent, [edit]), expected)
 
 
@@ -329,23 +334,23 @@ def test_undo_and_redo(model, latent):
 
 def test_refused_changes_leave_everything_as_it_was(latent):
     editor = LoopEditor(small_model(name="ellipse-multiple"), latent)
-    with pytest.raises(ValueError, match="ellipse cannot be made square"):
+    with pytest.raises(UserError, match="ellipse cannot be made square"):
         editor.add(make_edit("square", 0, 0))
-    with pytest.raises(ValueError, match=f"no loop {N_STEPS}"):
+    with pytest.raises(UserError, match=f"no loop {N_STEPS}"):
         editor.add(make_edit("move", 0, N_STEPS, u=1.0))
-    with pytest.raises(ValueError, match="latent of this model is 4"):
+    with pytest.raises(UserError, match="latent of this model is 4"):
         editor.set_latent(np.zeros(5))
     assert editor.edits == () and not editor.can_undo
 
 
-def test_active_dimensions(model, latent):
+def test_dimensions_by_effect(model, latent):
     net = model.decoder.fc_latent_to_start_embedding
     weight = net.fcnet[0].weight
     kept = weight.detach().clone()
     with torch.no_grad():
         weight[:, 1] = 0
         weight[:, 2] *= 10
-    *nothing_yet, order = active_dimensions(model, latent, n_at_once=3)
+    *nothing_yet, order = dimensions_by_effect(model, latent, n_at_once=3)
     with torch.no_grad():
         weight.copy_(kept)
     assert nothing_yet == [None, None]
@@ -424,8 +429,47 @@ def test_bad_edit_files_are_one_line_errors(content, reason, tmp_path):
 def test_edits_for_another_model_are_refused(content, reason, model, tmp_path):
     path = tmp_path / "edit.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         check_edits(load_edits(path), model.info)
+
+
+def test_edits_of_other_loops_are_told(any_model, latent, tmp_path):
+    """A warning says when more than a tenth of the edited loops lie elsewhere than when saved."""
+    path, representation = tmp_path / "edit.json", any_model.info.representation
+    edits = [make_edit("move", 0, 9, u=0.1), make_edit("scale", 12, 12, u=1.2)]
+    editor = LoopEditor(any_model, latent, edits)
+    save_edits(path, representation, latent, edits, editor.starting_centres())
+    saved = load_edits(path)
+    assert set(saved.centres) == set(editor.shape.timesteps[editor.shape.edited])
+    untouched = dict(zip(editor.untouched.timesteps, editor.untouched.loops(), strict=True))
+    plane = editor.untouched.planes[5]
+    start = lift(untouched[5].mean(axis=0), any_model.info.planes[plane])
+    np.testing.assert_allclose(saved.centres[5], start, atol=1e-4)
+    assert warn_of_other_loops(saved, editor) is None
+    saved.centres[5][0] += 0.11
+    assert warn_of_other_loops(saved, editor) is None  # one of eleven
+    saved.centres[6][0] += 0.11
+    assert warn_of_other_loops(saved, editor) == (
+        f"2 of the {len(saved.centres)} edited loops lie more than 0.1 from where they lay when "
+        "the edits were saved; the edits may not fit this shape"
+    )
+    # Files from before there were centres say nothing of it.
+    save_edits(path, representation, latent, edits)
+    assert warn_of_other_loops(load_edits(path), editor) is None
+
+
+@pytest.mark.parametrize("centres", [3, {"a": [0, 0, 0]}, {"1": [0, 0]}, {"1": [0, 0, "x"]}])
+def test_bad_centres_are_one_line(centres, tmp_path):
+    path = tmp_path / "edit.json"
+    path.write_text(json.dumps(edit_file(centres=centres)))
+    with pytest.raises(UserError, match="edit.json: its centre"):
+        load_edits(path)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3), np.full(LATENT_SIZE, np.nan), "abc", [[1], [2, 3]]])
+def test_bad_latents_are_user_errors(model, bad):
+    with pytest.raises(UserError, match="a latent of this model is 4 finite numbers"):
+        decode_with_edits(model, bad, [])
 
 
 def test_a_missing_edit_file_is_a_user_error(tmp_path):
@@ -443,7 +487,7 @@ def test_intervention_functions_give_the_very_same_loops(any_model, latent, tmp_
     save_intervention(
         path, info.representation, editor.latent, editor.edits, editor.starting_loops()
     )
-    decoded = any_model.decode(latent, read_function(path))[0]
+    decoded = decode_with_intervention(any_model, latent, read_function(path))
     np.testing.assert_array_equal(decoded, editor.shape.sequence)
 
 
@@ -468,7 +512,7 @@ def test_each_kind_stands_alone_in_an_intervention_function(kind, name, latent, 
     path = tmp_path / "intervention.py"
     path.write_text(source)
     np.testing.assert_array_equal(
-        model.decode(latent, read_function(path))[0], editor.shape.sequence
+        decode_with_intervention(model, latent, read_function(path)), editor.shape.sequence
     )
 
 
@@ -477,7 +521,7 @@ def test_intervention_functions_work_for_other_latents(model, latent, tmp_path):
     source = intervention_source(POLYLINE, editor.latent, editor.edits, editor.starting_loops())
     path = tmp_path / "intervention.py"
     path.write_text(source)
-    other = torch.tensor(latent[None] + 0.5, dtype=torch.float32)
+    other = latent + 0.5
     given = []
 
     def spy(dataset, state, ts):
@@ -485,7 +529,7 @@ def test_intervention_functions_work_for_other_latents(model, latent, tmp_path):
         given.append((ts.numpy() - np.asarray(new))[0] * dataset.dataset_std)
         return new
 
-    decode_with_intervention(model.decoder, other, N_STEPS, POLYLINE, spy, model.info)
+    decode_with_intervention(model, other, spy)
     moved = np.array(given)[:, 0:-1:2]
     np.testing.assert_allclose(moved[3:6], -0.1, atol=1e-6)
     assert not moved[:3].any() and not moved[6:].any()

@@ -1,5 +1,6 @@
 """The edit window's controls without a window, and the REPL commands around it."""
 
+import json
 import re
 
 import numpy as np
@@ -13,6 +14,7 @@ from small_model import EGG, LATENT_SIZE, POLYLINE, read_function, small_model
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.edits import make_edit
+from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
@@ -109,6 +111,9 @@ def test_squares_and_replacements(edit_session):
         edit_session.replace("$egg", 2)
     with pytest.raises(UserError, match="no variable"):
         edit_session.replace("$other", 0)
+    edit_session.read_loops = lambda word: [np.ones((9, 2))] * 5
+    with pytest.raises(UserError, match=r"\$specks: a loop in it is a single point"):
+        edit_session.replace("$specks", 0)
     assert len(edit_session.editor.edits) == 2
 
 
@@ -144,7 +149,7 @@ def test_saving(edit_session, tmp_path):
     ]
     editor = edit_session.editor
     assert load_edits(tmp_path / "inference-0-edit.json").edits == list(editor.edits)
-    decoded = editor.model.decode(editor.latent, read_function(function))[0]
+    decoded = decode_with_intervention(editor.model, editor.latent, read_function(function))
     np.testing.assert_array_equal(decoded, editor.shape.sequence)
     # Another state is another number; the same one is not.
     edit_session.adjust("move", u=0.2)
@@ -288,6 +293,41 @@ def test_mistakes_are_one_line(session, capsys, tmp_path, line, reason):
     far = trimesh.creation.box().apply_translation([9, 9, 9])
     far.export(tmp_path / "far.stl")
     assert reason in session.fail(capsys, line)
+
+
+def test_edits_for_another_shape_are_told_at_the_prompt(session, capsys):
+    def edit_window(edit_session, title):
+        edit_session.pick(2, 4)
+        edit_session.adjust("move", u=0.2)
+        return True
+
+    session.engine.edit_window = edit_window
+    session.do("edit ?")
+    path = session.folder / "inference-0-edit.json"
+    again = f"submit decode |{path} --edit |{path}"
+    assert "warning" not in session.do(again, "run")
+    content = json.loads(path.read_text())
+    for centre in content["centres"].values():
+        centre[0] += 0.5
+    path.write_text(json.dumps(content))
+    assert "(warning: 3 of the 3 edited loops lie more than 0.1 from" in session.do(again, "run")
+    told = []
+    session.engine.report = told.append
+    session.engine.edit_window = lambda edit_session, title: True
+    session.do(f"edit |{path}")
+    assert len(told) == 1 and told[0].startswith("warning: 3 of the 3 edited loops")
+
+
+def test_the_edit_command_raises_user_errors(session, tmp_path):
+    other = EditSession(small_model(name="ellipse-multiple"), np.zeros(4), [], tmp_path, None, None)
+    other.adjust("move", u=1.0)
+    session.engine.edit_window = lambda edit_session, title: True
+    for latent, edit_file in (
+        (np.zeros(8), load_edits(other.save_edit_list())),
+        (np.zeros(3), None),
+    ):
+        with pytest.raises(UserError):
+            session.engine.edit("edit", latent, edit_file, None, None)
 
 
 def test_an_edit_for_another_model_fails_when_it_runs(session, capsys, tmp_path):

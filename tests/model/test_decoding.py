@@ -1,4 +1,4 @@
-"""Decoding with a user's intervention function: what it sees, may return, and changes."""
+"""Decoding latents to sequences: together, one by one, and to their ends."""
 
 import numpy as np
 import pytest
@@ -22,109 +22,6 @@ def make_model(dataroot, *more):
     return LoopSeqEncoderDecoderModel(
         train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
     )
-
-
-@pytest.fixture(scope="module")
-def model(dataroot):
-    return make_model(dataroot)
-
-
-LATENT = np.array([[0.3, -1.0, 0.5, 2.0]], dtype=np.float32)
-
-
-def test_a_function_that_changes_nothing_changes_nothing(model):
-    def leave(dataset, ts_i_state, ts):
-        ts_i_state.modify(lambda i: i + 1)
-        return ts
-
-    plain = model.decode(LATENT, full_length=True)
-    np.testing.assert_allclose(model.decode(LATENT, leave, full_length=True), plain, atol=1e-6)
-
-
-def test_what_the_function_sees(model):
-    seen = []
-
-    def look(dataset, ts_i_state, ts):
-        assert ts.shape == (1, 65) and ts.dtype == torch.float32
-        np.testing.assert_array_equal(dataset.dataset_mean, model.info.dataset_mean)
-        np.testing.assert_array_equal(dataset.dataset_std, model.info.dataset_std)
-        assert ts_i_state.retrieve("latent_size") == 4
-        np.testing.assert_array_equal(ts_i_state.retrieve("latent_z").numpy(), LATENT)
-        ts_i_state.store("count", ts_i_state.retrieve("count") + 1 if ts_i_state() else 1)
-        assert ts_i_state.retrieve("count") == ts_i_state() + 1
-        assert 0 <= float(ts[0, -1]) <= 1
-        seen.append(ts_i_state())
-        ts_i_state.put(ts_i_state() + 1)
-        return ts
-
-    # Two shapes: the state starts anew for each.
-    model.decode(np.concatenate([LATENT, LATENT]), look, full_length=True)
-    assert seen == list(range(10)) * 2
-
-
-def test_an_edited_loop_changes_all_that_follow_and_none_before(model):
-    def shift(dataset, ts_i_state, ts):
-        i = ts_i_state()
-        ts_i_state.modify(lambda i: i + 1)
-        if i != 4:
-            return ts
-        edited = ts.numpy() * dataset.dataset_std + dataset.dataset_mean
-        edited[0, 0:64:2] += 0.2
-        return (edited - dataset.dataset_mean) / dataset.dataset_std  # a float64 array
-
-    plain = model.decode(LATENT, full_length=True)[0]
-    edited = model.decode(LATENT, shift, full_length=True)[0]
-    np.testing.assert_allclose(edited[:4], plain[:4], atol=1e-6)
-    np.testing.assert_allclose(edited[4, 0:64:2], plain[4, 0:64:2] + 0.2, atol=1e-5)
-    np.testing.assert_allclose(edited[4, 1:64:2], plain[4, 1:64:2], atol=1e-5)
-    assert (np.abs(edited[5:] - plain[5:]).max(axis=1) > 1e-6).all()
-
-
-@pytest.mark.parametrize("version", ["1", "2", "3"])
-def test_a_new_latent_conditions_all_further_steps(dataroot, version):
-    model = make_model(dataroot, "--transformer_arch_version", version)
-    other = -LATENT
-
-    def switch(dataset, ts_i_state, ts):
-        ts_i_state.modify(lambda i: i + 1)
-        if ts_i_state() == 6:
-            return ts, lambda z: torch.from_numpy(other)
-        return ts
-
-    def replay(dataset, ts_i_state, ts):
-        """The same loops up to the switch, decoded with the other latent from the start."""
-        ts_i_state.modify(lambda i: i + 1)
-        i = ts_i_state() - 1
-        if i < 6:
-            given = (switched[i] - dataset.dataset_mean) / dataset.dataset_std
-            return torch.from_numpy(given)[None]
-        return ts
-
-    plain = model.decode(LATENT, full_length=True)[0]
-    switched = model.decode(LATENT, switch, full_length=True)[0].astype(np.float64)
-    np.testing.assert_allclose(switched[:6], plain[:6], atol=1e-6)
-    assert np.abs(switched[6:] - plain[6:]).max() > 1e-4
-    replayed = model.decode(other, replay, full_length=True)[0]
-    np.testing.assert_allclose(switched, replayed, atol=1e-5)
-
-
-def test_arch_version_0_says_that_it_cannot(dataroot):
-    model = make_model(dataroot, "--transformer_arch_version", "0")
-    with pytest.raises(ValueError, match="arch version 0 cannot change its latent"):
-        model.decode(LATENT, lambda dataset, state, ts: (ts, lambda z: z))
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda ts: ts[:, :10], "timestep of loop 0 of shape \\(1, 10\\)"),
-        (lambda ts: ts * float("nan"), "timestep of loop 0 that is not finite"),
-        (lambda ts: (ts, lambda z: z[:, :2]), "latent after loop 0 of shape \\(1, 2\\)"),
-    ],
-)
-def test_unusable_answers(model, answer, message):
-    with pytest.raises(ValueError, match=message):
-        model.decode(LATENT, lambda dataset, state, ts: answer(ts))
 
 
 def test_batch_and_single_agree_and_ends_are_cut(dataroot):

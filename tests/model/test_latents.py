@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from loopdraw.model.encoders import build_decoder, build_encoder
 from loopdraw.model.latents import apply_whitening, fit_whitening
+from loopdraw.model.networks.encoders import build_decoder, build_encoder
 
 L, T, F, N = 5, 6, 7, 400
 SIZES = {"n_features": F, "max_length": T, "latent_size": L}

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from conftest import PARITY
 from torch import nn
 
-from loopdraw.model.encoders import ARCHITECTURES, build_decoder, build_encoder
-from loopdraw.model.layers import FourierMap, PositionalEmbedding, TransformerLayer
+from loopdraw.model.networks.encoders import ARCHITECTURES, build_decoder, build_encoder
+from loopdraw.model.networks.layers import FourierMap, PositionalEmbedding, TransformerLayer
 
 ENCODER = dict(fc_hidden_sizes=[16], d_model=48, n_layers=2, n_heads=2, ffwd_size=64)
 DECODER = dict(fc_hidden_sizes=[16, 24], d_model=48, n_layers=3, n_heads=4, ffwd_size=80)
@@ -489,7 +489,7 @@ def test_every_encoder_parameter_is_trained(architecture):
     "settings, message",
     [
         (dict(architecture="gru"), "'gru' is none of lstm, transformer"),
-        (dict(transformer_arch_version=4), "arch version 4"),
+        (dict(transformer_arch_version=5), "arch version 5"),
         (dict(transformer_arch_version=2, has_flag=False), "needs a representation with a flag"),
         (dict(d_model=10, n_heads=3), "10 cannot be shared among 3 heads"),
         (dict(n_features=6, fourier_map_size=2), "5 coordinates"),

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from loopdraw.model.encoders import build_decoder, build_encoder
-from loopdraw.model.planned import K, places
+from loopdraw.model.networks.encoders import build_decoder, build_encoder
+from loopdraw.model.networks.planned import K, places
 
 T, P, N_FEATURES, LATENT = 14, 6, 7, 4
 SIZES = dict(n_features=N_FEATURES, max_length=T, latent_size=LATENT, n_planes=P)

@@ -444,6 +444,21 @@ def test_a_broken_function_is_one_line_and_the_session_goes_on(edits, capsys):
         assert reason in session.fail(capsys, "run")
 
 
+@pytest.mark.parametrize("body", ["sys.exit(3)", "raise GeneratorExit", "sys.stdout.close()"])
+def test_the_function_cannot_end_the_session(edits, body):
+    session, path = edits
+    path.write_text(
+        f"import sys\ndef loop_generation_intervention(d, s, ts):\n    {body}\n    return ts\n"
+    )
+    before = session["last_pred_seq"]
+    session.repl.onecmd("submit decode $z --intervene")
+    session.repl.onecmd("run")
+    session.repl.failed = False
+    session.do("submit decode $z", "run")
+    np.testing.assert_array_equal(session["last_pred_seq"], before)
+    print("still here", flush=True)
+
+
 def test_a_new_latent_with_arch_version_0_says_why_not(tmp_path, capsys):
     one = Session(published(tmp_path, "transformer-v0"))
     one.engine.intervention.path = path = tmp_path / "func.py"

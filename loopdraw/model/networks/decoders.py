@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from loopdraw.model.fast_paths import (
+from loopdraw.model.networks.fast_paths import (
     cheapest_memory,
     new_memory,
     packed,
@@ -26,7 +26,7 @@ from loopdraw.model.fast_paths import (
     rows_function,
     stepper,
 )
-from loopdraw.model.layers import (
+from loopdraw.model.networks.layers import (
     FourierTimesteps,
     FullyConnected,
     PositionalEmbedding,

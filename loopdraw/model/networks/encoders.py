@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from loopdraw.model.decoders import LstmDecoder, TransformerDecoder
-from loopdraw.model.fast_paths import packed, pays_to_pack
-from loopdraw.model.layers import (
+from loopdraw.model.networks.decoders import LstmDecoder, TransformerDecoder
+from loopdraw.model.networks.fast_paths import packed, pays_to_pack
+from loopdraw.model.networks.layers import (
     FourierMap,
     FullyConnected,
     PositionalEmbedding,
     TransformerStack,
 )
-from loopdraw.model.planned import PlannedDecoder, PlannedEncoder
+from loopdraw.model.networks.planned import PlannedDecoder, PlannedEncoder
 
 ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
 

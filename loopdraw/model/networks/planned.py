@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from loopdraw.model.decoders import DecoderState
-from loopdraw.model.fast_paths import MemoryHolds, new_memory, rows_function
+from loopdraw.model.networks.decoders import DecoderState
+from loopdraw.model.networks.fast_paths import MemoryHolds, new_memory, rows_function
 
 K = 8  # loops of a plane that are told apart; later ones share the last number
 PLAN_LAYERS, PLAN_FFWD = 2, 256
