@@ -31,6 +31,7 @@ import numpy as np
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import UserError, write_aside
 from loopdraw.loops.slices_files import load_slices
+from loopdraw.model.prior import NormalPrior
 from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,
@@ -55,6 +56,10 @@ class LoopInferenceSettings:
     n_features: int  # of a timestep
     no_polyscope: bool = False  # show no windows
     seed: int | None = None  # None: another one in each session
+    prior: object = None  # what random latents are drawn from; None: the standard normal
+
+    def __post_init__(self):
+        self.prior = self.prior or NormalPrior(self.latent_size)
 
 
 class InferenceREPL(TerminalCmd):
@@ -296,7 +301,7 @@ class InferenceREPL(TerminalCmd):
         elif words[0] == "submit" and len(words) == 2 and words[1] in KINDS:
             self.say(make_submit_parser(words[1]).format_help().rstrip())
         elif words in (["latents"], ["latent"]):
-            self.say(LATENT_HELP)
+            self.say(LATENT_HELP.format(prior=self.settings.prior.description))
         elif len(words) == 1 and words[0] in self.verbs():
             self.say(inspect.getdoc(getattr(self, f"do_{words[0]}")))
             if words == ["variables"]:

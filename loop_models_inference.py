@@ -23,7 +23,7 @@ INTERVENTION_FILE = Path(__file__).with_name("loop_inference_intervention_func.p
 
 
 def main():
-    options = parse_options(description=__doc__.splitlines()[0])
+    options = parse_options(description=__doc__.splitlines()[0], beside_optfile=("prior",))
     require(options, "save_dir")
     from loopdraw.surface.workers import SurfaceWorkers
 
@@ -86,6 +86,7 @@ def session(options, workers):
             n_features=info.representation.n_features,
             no_polyscope=no_polyscope,
             seed=options.seed,
+            prior=model.prior,
         ),
         engine,
     )

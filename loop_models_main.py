@@ -18,6 +18,8 @@ from loopdraw.files import UserError, run_script, write_text
 from loopdraw.logs import TEST_LOG, TRAIN_LOG, TrainingLog
 from loopdraw.options import format_options, options_for, parse_options, require
 from loopdraw.processes import (
+    any_process,
+    deferred_interrupt,
     draw_seed,
     first_process_first,
     pick_device,
@@ -26,8 +28,6 @@ from loopdraw.processes import (
     start_one_process_a_gpu,
 )
 from loopdraw.threads import wait_briefly
-
-EPOCHS_BETWEEN_SAVES = 10
 
 
 def main():
@@ -47,7 +47,7 @@ def train(options):
     import torch
 
     from loopdraw.data.dataset import load_datasets
-    from loopdraw.model.training import Trainer, mean_losses
+    from loopdraw.model.training import Trainer
     from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 
     rank, _ = rank_and_world_size()
@@ -62,8 +62,11 @@ def train(options):
     )
     trainer = Trainer(model, train_set, **{**options_for(Trainer, options), "seed": seed})
     save_dir = Path(options.save_dir)
-    first, last = resume(trainer, options, report), options.niter + options.niter_decay
+    (first, done), last = resume(trainer, options, report), trainer.n_epochs - 1
     if first > last:
+        if done == last:
+            log = TrainingLog(save_dir, first) if rank == 0 else None
+            complete(trainer, test_set, log, done, str(done))
         report(f"{save_dir}: all {last + 1} epochs are trained; raise --niter to go on")
         return
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -76,35 +79,73 @@ def train(options):
         options.seed = trainer.seed
         write_text(save_dir / "opt.txt", format_options(options))
         train_set.info.save(save_dir)
-        log = TrainingLog(save_dir, first)
+    log = TrainingLog(save_dir, first) if rank == 0 else None
+    if done is not None and first == done + 1:
+        complete(trainer, test_set, log, done)
     started = time.monotonic()
-    for epoch in range(first, last + 1):
-        reconstruction, kl = trainer.run_epoch(epoch)
-        is_last = epoch == last
-        saves = is_last or (epoch + 1) % EPOCHS_BETWEEN_SAVES == 0
-        if saves and options.whiten_latents:
-            trainer.whiten_latents()
-        if rank > 0:
-            continue
-        learning_rate = trainer.learning_rate_of(epoch)
-        log.add(TRAIN_LOG, epoch, reconstruction, kl)
-        log.scalars(epoch, learning_rate=learning_rate)
-        seconds_left = (time.monotonic() - started) / (epoch - first + 1) * (last - epoch)
-        show_progress(
-            f"epoch {epoch}/{last}  reconstruction {reconstruction:.5f}  kl {kl:.5f}  "
-            f"lr {learning_rate:.2e}  left {datetime.timedelta(seconds=round(seconds_left))}"
-        )
-        if saves:
-            trainer.save(epoch, "latest", *([str(epoch)] if is_last else []))
-            if test_set is not None:
-                log.add(TEST_LOG, epoch, *mean_losses(model, test_set, options.batch_size))
+    message = "\nCtrl-C: stopping at the end of this epoch; press it again to stop at once"
+    with deferred_interrupt(message, report) as interrupted:
+        for epoch in range(first, last + 1):
+            reconstruction, kl = trainer.run_epoch(epoch)
+            is_last, stops = epoch == last, any_process(interrupted(), device)
+            if rank == 0:
+                learning_rate = trainer.learning_rate_of(epoch)
+                log.add(TRAIN_LOG, epoch, reconstruction, kl)
+                log.scalars(epoch, learning_rate=learning_rate)
+                seconds_left = (time.monotonic() - started) / (epoch - first + 1) * (last - epoch)
+                show_progress(
+                    f"epoch {epoch}/{last}  reconstruction {reconstruction:.5f}  kl {kl:.5f}  "
+                    f"lr {learning_rate:.2e}  left "
+                    f"{datetime.timedelta(seconds=round(seconds_left))}"
+                )
+            if is_last or stops or (epoch + 1) % options.save_every == 0:
+                trainer.save(epoch, "latest", *([str(epoch)] if is_last else []))
+                log_test_losses(trainer, test_set, log, epoch)
+            if stops and not is_last:
+                report(
+                    "\n" * sys.stdout.isatty() + f"stopped; {save_dir} has all up to epoch "
+                    f"{epoch} of {last}; --load_epoch -1 and the same options go on from there"
+                )
+                raise KeyboardInterrupt
     if rank == 0:
         log.close()
+        if options.fit_prior:
+            from loopdraw.model.fit_prior import fit_prior
+            from loopdraw.model.prior import save_prior
+
+            prior = fit_prior(model, train_set, test_set, options.fit_prior, trainer.seed)
+            save_prior(save_dir, prior, model.decoder)
         print("\n" * sys.stdout.isatty() + f"trained; the checkpoint is in {save_dir}")
 
 
+def log_test_losses(trainer, test_set, log, epoch):
+    """Write the losses of the test set down, once. Every process takes part."""
+    from loopdraw.model.training import mean_losses
+
+    with trainer.model_to_keep():
+        if log is None or test_set is None or log.has(TEST_LOG, epoch):
+            return
+        log.add(TEST_LOG, epoch, *mean_losses(trainer.model, test_set, trainer.batch_size))
+
+
+def complete(trainer, test_set, log, epoch, label=None):
+    """Write what a run that was killed while it saved did not get to.
+
+    That is a line of the test log and, with a `label`, the last checkpoint under its own number.
+    """
+    if label and not (Path(trainer.save_dir) / f"{label}_training_state.pth").exists():
+        trainer.save(epoch, label)
+    log_test_losses(trainer, test_set, log, epoch)
+
+
 def resume(trainer, options, report):
-    """Load the checkpoint that the options ask for; the number of the first epoch to train."""
+    """Load the checkpoint that the options ask for.
+
+    Returns
+    -------
+    first : int, the first epoch to train
+    done : int, the last epoch of the checkpoint; None where there is none that says it
+    """
     from loopdraw.checkpoints import checkpoint_label, finish_pending
 
     first = options.count_from_epoch
@@ -117,10 +158,10 @@ def resume(trainer, options, report):
                 f"{options.save_dir}: a trained model is there already; go on training it with "
                 "--load_epoch -1, or name another --save_dir"
             )
-        return first
+        return first, None
     if options.load_epoch == -1 and not path.exists():
         report(f"{options.save_dir}: no checkpoint there yet; training starts from scratch")
-        return first
+        return first, None
     done = trainer.resume(options.load_epoch, keeps_seed=options.seed is None)
     if done is not None and first == 0:
         first = done + 1
@@ -129,7 +170,7 @@ def resume(trainer, options, report):
             f"the checkpoint is of epoch {done}; counting from {first} as --count_from_epoch says"
         )
     report(f"resuming from {path.parent}, at epoch {first}")
-    return first
+    return first, done
 
 
 def test(options):

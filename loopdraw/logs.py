@@ -37,6 +37,12 @@ class TrainingLog:
         split = "train" if name == TRAIN_LOG else "test"
         self.scalars(epoch, **{f"reconstruction/{split}": reconstruction, f"kl/{split}": kl})
 
+    def has(self, name, epoch):
+        """Whether TRAIN_LOG or TEST_LOG has a line of this epoch."""
+        path = self.save_dir / name
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return any(line.split(",")[0] == str(epoch) for line in lines)
+
     def scalars(self, epoch, **values):
         """Write numbers for TensorBoard only."""
         for name, value in values.items():

@@ -250,6 +250,13 @@ def make_parser(description=None):
         help="shapes that an evaluation generates; as many as the test set has by default",
     )
     add(
+        "--prior",
+        choices=("auto", "normal"),
+        default="auto",
+        help="draw random latents from the prior fitted to the checkpoint, if there is one, or "
+        "always from the standard normal",
+    )
+    add(
         "--load_test_set_for_inference",
         action="store_true",
         help="the data of the REPL's commands is the test set",
@@ -296,7 +303,59 @@ def make_parser(description=None):
         help="epochs over which the learning rate then falls to zero",
     )
     add("--lr", type=amount, default=0.001, metavar="X", help="learning rate")
-    add("--optimizer", choices=("adam", "adamw"), default="adam", help="optimizer")
+    add(
+        "--lr_schedule",
+        choices=("linear", "cosine"),
+        default="linear",
+        help="how the learning rate falls: as --niter_decay says, or in half a cosine over all "
+        "epochs, step by step",
+    )
+    add(
+        "--optimizer",
+        choices=("adam", "adamw", "muon"),
+        default="adam",
+        help="optimizer; muon: Muon for the hidden matrices, AdamW for the other weights",
+    )
+    add(
+        "--weight_decay",
+        type=amount,
+        metavar="X",
+        help="weight decay; by default 0 for adam and 0.01 for the others",
+    )
+    add(
+        "--clip_grad",
+        type=amount,
+        metavar="X",
+        help="limit the norm of the gradient of both networks together",
+    )
+    add(
+        "--ema",
+        type=share,
+        default=0.0,
+        metavar="X",
+        help="keep an exponential moving average of the weights with this decay, such as 0.999; "
+        "the average is what is tested and saved as the model",
+    )
+    add(
+        "--save_every",
+        type=count,
+        default=10,
+        metavar="N",
+        help="epochs between checkpoints",
+    )
+    add(
+        "--bucket_batches",
+        action="store_true",
+        help="make batches of shapes of like length; an incomplete last one is left out",
+    )
+    add(
+        "--rare_loops_weight",
+        type=amount,
+        default=1.0,
+        metavar="X",
+        help="weight of the points of the third loop of a plane and the like: of loops whose "
+        "number fewer than a fifth of the planes reach",
+    )
     add("--reco_loss_type", choices=("l1", "l2"), default="l2", help="reconstruction loss")
     add(
         "--binary_flag_loss_weight",
@@ -339,9 +398,39 @@ def make_parser(description=None):
         help="train with some of the loops before each one moved a little or left out",
     )
     add(
+        "--vary_profile",
+        type=amount,
+        default=0.0,
+        metavar="X",
+        help="scale the training shapes at random, smoothly along the scan axis; 0.04 is a little",
+    )
+    add(
+        "--vary_spacing",
+        type=amount,
+        default=0.0,
+        metavar="X",
+        help="stretch and squeeze the training shapes at random along the scan axis; 1 is a lot",
+    )
+    add(
+        "--mirror_planes",
+        action="store_true",
+        help="reverse the order of the planes of half of the training shapes",
+    )
+    add(
+        "--order_ties",
+        action="store_true",
+        help="order loops of a plane that are equally large by where they lie",
+    )
+    add(
         "--whiten_latents",
         action="store_true",
-        help="with each checkpoint, move the training set's latents to mean 0 and covariance 1",
+        help="in the models that are saved, move the training set's latents to mean 0 and "
+        "covariance 1",
+    )
+    add(
+        "--fit_prior",
+        choices=("mixture", "flow"),
+        help="after training, fit this kind of prior to the latents of the training set",
     )
     add("--amp", action="store_true", help="train in mixed precision (bfloat16)")
     add("--compile", action="store_true", help="train through torch.compile")
@@ -453,8 +542,20 @@ def _check(options, parser):
         for name in ("enc_fc_hidden_sizes", "dec_fc_hidden_sizes"):
             if len(getattr(options, name)) != 1:
                 parser.error(f"--transformer_arch_version 4 takes one size as --{name}")
-    if options.disturb_history and options.loop_repr_type != "fixed-res-polyline":
-        parser.error("--disturb_history needs --loop_repr_type fixed-res-polyline")
+    for name in ("disturb_history", "vary_profile", "vary_spacing", "mirror_planes", "order_ties"):
+        if getattr(options, name) and options.loop_repr_type != "fixed-res-polyline":
+            parser.error(f"--{name} needs --loop_repr_type fixed-res-polyline")
+    if options.transformer_arch_version != 4 or not options.architecture == "transformer":
+        for name in ("vary_spacing", "mirror_planes"):
+            if getattr(options, name):
+                parser.error(
+                    f"--{name} changes lengths, so it needs --architecture transformer with "
+                    "--transformer_arch_version 4"
+                )
+        if options.rare_loops_weight != 1:
+            parser.error("--rare_loops_weight needs --transformer_arch_version 4")
+    if options.vary_profile and options.architecture.startswith("pointnet"):
+        parser.error("--vary_profile needs an encoder that reads loops")
     if options.whiten_latents and options.enc_kl_weight == 0:
         parser.error("--whiten_latents needs a VAE: --enc_kl_weight above 0")
     if options.fourier_map_size and options.loop_repr_type != "fixed-res-polyline":

@@ -8,7 +8,9 @@ import datetime
 import gc
 import os
 import secrets
+import signal
 import sys
+import threading
 
 from loopdraw.files import UserError
 
@@ -102,6 +104,44 @@ def first_process_first():
     yield
     if rank == 0 and world_size > 1:
         dist.barrier()
+
+
+def any_process(flag, device):
+    """Whether the flag is set in any of the processes."""
+    import torch
+    import torch.distributed as dist
+
+    if rank_and_world_size()[1] == 1:
+        return flag
+    flags = torch.tensor(float(flag), device=device)
+    dist.all_reduce(flags)
+    return bool(flags > 0)
+
+
+@contextlib.contextmanager
+def deferred_interrupt(message, report=print):
+    """Within, a first Ctrl-C prints a message and is remembered; a second one interrupts.
+
+    Yields
+    ------
+    function that returns whether there has been a Ctrl-C
+    """
+    presses = []
+
+    def handle(*_):
+        presses.append(True)
+        if len(presses) > 1:
+            raise KeyboardInterrupt
+        report(message)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # signals reach the main thread only
+        return
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(presses)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def draw_seed(device):

@@ -5,15 +5,22 @@
 
 import base64
 import functools
+import html
 import io
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from loopdraw.files import UserError, write_aside
-from loopdraw.loops.geometry import make_planes
+from loopdraw.loops.geometry import SCAN_FRAMES, make_planes
+from loopdraw.options import parse_options
+from loopdraw.threads import wait_briefly
 
 PREVIEW_SIZE = (480, 480)  # pixels, of the picture in a notebook
+DRAWING_COLOR = (0.95, 0.68, 0.10)  # of loops, as in `view.scene.Look`
+DECODED_TOGETHER = 64  # as many as the prompt: the size of a batch decides the last bits
 
 
 class Shape:
@@ -27,19 +34,20 @@ class Shape:
     sequence : (T, F) float32 loop sequence, not normalised, or None
     edits : list of Edit that led here from z
     number : int, place among the shapes made together
+    report : str, one line on how well the model knows an encoded mesh, or ""
     """
 
-    def __init__(
-        self, planes, loops, *, z=None, sequence=None, edits=(), number=0, model=None, before=None
-    ):
+    def __init__(self, planes, loops, *, z=None, sequence=None, number=0, model=None):
         self.planes = planes
         self.loops = loops
         self.z = z
         self.sequence = sequence
-        self.edits = list(edits)
+        self.edits = []
         self.number = number
+        self.report = ""
         self._model = model
-        self._before = before  # the Shape before the edits
+        self._before = None  # the Shape before the edits
+        self._edited = self._regenerated = ()  # numbers of the loops that edits changed
 
     def __repr__(self):
         n_planes = sum(map(bool, self.loops))
@@ -57,7 +65,9 @@ class Shape:
         return reconstruct(self)
 
     def edit(self, *edits):
-        """The shape under edits: loops change, and those above follow.
+        """The shape under edits: loops change, and the model regenerates those after them.
+
+        The loops of an edit are counted as in the sequence, from 0.
 
         Parameters
         ----------
@@ -73,16 +83,27 @@ class Shape:
             When the shape has no latent, or an edit does not fit the model.
         """
         from loopdraw.editing.editor import LoopEditor
+        from loopdraw.editing.edits import Edit
 
         if self.z is None or self._model is None:
-            raise UserError("edit: the shape has no latent; make it with a model")
+            raise UserError(
+                "edit: only shapes made by a model can be edited; encode the mesh first"
+            )
+        for edit in edits:
+            if not isinstance(edit, Edit):
+                raise UserError(
+                    f"edit: {edit!r} is not an edit such as loopdraw.Move(loop=3, u=0.1)"
+                )
         edits = [*self.edits, *edits]
         try:
             edited = LoopEditor(self._model.network, self.z, edits).shape
         except ValueError as error:
             raise UserError(f"edit: {error}") from None
-        before = self._before or self
-        return self._model.shape_of(edited.sequence, self.z, edits=edits, before=before)
+        shape = self._model.shape_of(edited.sequence, self.z, self.number)
+        shape.edits = edits
+        shape._before = self._before or self
+        shape._edited, shape._regenerated = edited.edited, edited.regenerated
+        return shape
 
     def save(self, path):
         """Write a file of the kind that its name ends in.
@@ -100,28 +121,32 @@ class Shape:
         Raises
         ------
         UserError
-            When the ending is another one, or the file cannot be written.
+            When the ending is another one, no mesh can be built, or the file cannot be written.
         """
         path = Path(path)
-        if path.suffix in (".obj", ".ply", ".stl", ".glb"):
+        kind = path.suffix.lower()
+        if kind in (".obj", ".ply", ".stl", ".glb"):
             from loopdraw.loops.mesh_files import save_mesh
 
             save_mesh(path, self.mesh.vertices, self.mesh.faces)
-        elif path.suffix == ".npz":
+        elif kind == ".npz":
             from loopdraw.loops.slices_files import save_slices
 
-            save_slices(path, self.planes, self.loops)
-        elif path.suffix in (".svg", ".json"):
+            try:
+                save_slices(path, self.planes, self.loops)
+            except ValueError as error:
+                raise UserError(f"{path}: {error}") from None
+        elif kind in (".svg", ".json"):
             from loopdraw.surface.export import save_loops, save_sheet
 
-            save = {".svg": save_sheet, ".json": save_loops}[path.suffix]
+            save = {".svg": save_sheet, ".json": save_loops}[kind]
             save(path, self.planes, self.loops)
-        elif path.suffix == ".txt":
+        elif kind == ".txt":
             if self.z is None:
                 raise UserError(f"{path}: the shape has no latent to write")
             with write_aside(path) as temporary:
                 np.savetxt(temporary, self.z)
-        elif path.suffix == ".png":
+        elif kind == ".png":
             from loopdraw.view.pictures import save_png
 
             save_png(path, self.picture())
@@ -133,47 +158,112 @@ class Shape:
         return path
 
     def picture(self, size=PREVIEW_SIZE):
-        """A picture of loops and surface, (height, width, 3) uint8."""
+        """A picture of loops and surface; of the loops alone where no surface can be built.
+
+        Polyscope draws it, and needs no display for that. Where it cannot run, or `NO_POLYSCOPE` is
+        set, the picture is a plainer drawing of the loops.
+
+        Parameters
+        ----------
+        size : (width, height) in pixels
+
+        Returns
+        -------
+        (height, width, 3) uint8
+
+        Raises
+        ------
+        UserError
+            When the shape has no loops.
+        """
         from loopdraw.view.viewer import render_image
 
-        return render_image(self.scene(), size=size)
+        if not any(self.loops):
+            raise UserError("the shape has no loops, so there is nothing to draw")
+        try:
+            return render_image(self.scene(), size=size)
+        except UserError:
+            return _drawing(self.planes, self.loops, size)
 
     def show(self):
-        """Show the shape in a window, or where none can open return its picture for a notebook."""
-        from loopdraw.view.viewer import has_display, show_shape
+        """Show the shape in a notebook, or else in a window.
 
-        if has_display():
-            show_shape(self.scene(), repr(self))
-            return None
+        Returns
+        -------
+        None when it is shown, or its picture, a PIL.Image, where no window can open
+        """
         from PIL import Image
 
+        from loopdraw.view.viewer import show_shape, viewer_available
+
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        if hasattr(shell, "kernel"):  # a notebook, not a terminal
+            sys.modules["IPython"].display.display(self)
+            return None
+        if viewer_available() and any(self.loops) and show_shape(self.scene(), repr(self)[1:-1]):
+            return None
         return Image.fromarray(self.picture())
 
     def scene(self):
-        """What a picture of the shape shows, a `loopdraw.view.scene.Scene`."""
+        """What a picture of the shape shows, a `loopdraw.view.scene.Scene`.
+
+        Its mesh is None when no surface can be built from the loops.
+        """
         from loopdraw.view.scene import Scene
 
-        ranges = [range(edit.first, edit.last + 1) for edit in self.edits if edit.enabled]
-        touched = {number for numbers in ranges for number in numbers}
-        n_loops = sum(map(len, self.loops))
+        try:
+            mesh = np.asarray(self.mesh.vertices), np.asarray(self.mesh.faces)
+        except UserError:
+            mesh = None
         return Scene(
-            mesh=(np.asarray(self.mesh.vertices), np.asarray(self.mesh.faces)),
+            mesh=mesh,
             planes=self.planes,
             loops_by_plane=self.loops,
-            edited=touched,
-            regenerated=range(min(touched), n_loops) if touched else (),
-            untouched=(self.planes, self._before.loops) if touched and self._before else None,
+            edited=self._edited,
+            regenerated=self._regenerated,
+            untouched=(self.planes, self._before.loops) if len(self._edited) else None,
         )
 
     def _repr_html_(self):
         """For notebooks: the picture, and what it is of."""
         from PIL import Image
 
-        png = io.BytesIO()
-        Image.fromarray(self.picture()).save(png, "png")
-        data = base64.b64encode(png.getvalue()).decode("ascii")
-        text = repr(self).strip("<>")
-        return f'<figure><img src="data:image/png;base64,{data}"><p>{text}</p></figure>'
+        lines, image = [repr(self)[1:-1], self.report], ""
+        if any(self.loops):
+            png = io.BytesIO()
+            Image.fromarray(self.picture()).save(png, "png", optimize=True)
+            data = base64.b64encode(png.getvalue()).decode("ascii")
+            image = f'<img src="data:image/png;base64,{data}">'
+            try:
+                self.mesh  # noqa: B018  (built for the picture already)
+            except UserError as error:
+                lines.append(str(error))
+        text = "<br>".join(html.escape(line) for line in lines if line)
+        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+
+
+def _drawing(planes, loops_by_plane, size):
+    """The loops as the evaluation page draws them, without Polyscope; (height, width, 3) uint8."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    backend = matplotlib.get_backend()
+    from loopdraw.evaluation.page import draw_stack, project_stack
+
+    matplotlib.use(backend, force=False)  # the page sets another, but the user's plots need theirs
+    stack = project_stack(planes, loops_by_plane)
+    points = np.concatenate([outline for plane in stack for outline in plane])
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.05 * (high - low).max() + 1e-6
+    canvas = FigureCanvasAgg(Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100))
+    axes = canvas.figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
+    axes.set_aspect("equal")
+    draw_stack(axes, stack, DRAWING_COLOR)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class Model:
@@ -210,6 +300,11 @@ class Model:
         Returns
         -------
         list of Shape
+
+        Raises
+        ------
+        UserError
+            When `n` or `seed` is not a whole number from 0 on.
         """
         return self.decode(self.random_latents(n, seed))
 
@@ -217,8 +312,12 @@ class Model:
         """The latents that `sample` decodes, (n, L) float."""
         from loopdraw.model.latents import shape_generator
 
+        _check_count(n, "n")
+        if seed is not None:
+            _check_count(seed, "seed")
         entropy = np.random.SeedSequence(seed).entropy
-        drawn = [shape_generator(entropy, i).standard_normal(self.latent_size) for i in range(n)]
+        prior = self.network.prior
+        drawn = [prior.draw(shape_generator(entropy, i), 1) for i in range(n)]
         return np.array(drawn).reshape(n, self.latent_size)
 
     def decode(self, latents):
@@ -237,7 +336,10 @@ class Model:
         UserError
             When the latents have another size, or are not finite.
         """
-        array = np.asarray(latents, dtype=np.float64)
+        try:
+            array = np.asarray(latents, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"decode: {_short(latents)} is not an array of latents") from None
         if array.ndim not in (1, 2) or array.shape[-1] != self.latent_size:
             raise UserError(
                 f"decode: latents of shape {array.shape}; a latent of this model is "
@@ -246,9 +348,13 @@ class Model:
         if not np.isfinite(array).all():
             raise UserError("decode: the latents hold values that are not finite")
         rows = np.atleast_2d(array)
-        sequences = self.network.decode(rows) if len(rows) else []
+        sequences = [
+            sequence
+            for start in range(0, len(rows), DECODED_TOGETHER)
+            for sequence in self.network.decode(rows[start : start + DECODED_TOGETHER])
+        ]
         shapes = [
-            self.shape_of(sequence, z, number=i)
+            self.shape_of(sequence, z, i)
             for i, (z, sequence) in enumerate(zip(rows, sequences, strict=True))
         ]
         return shapes[0] if array.ndim == 1 else shapes
@@ -273,7 +379,10 @@ class Model:
         """
         from loopdraw.evaluation.own_mesh import encode_mesh
 
-        encoded = encode_mesh(self.network, mesh, fit, refine)
+        try:
+            encoded = encode_mesh(self.network, _checked_mesh(mesh), fit, refine)
+        except UserError as error:  # it speaks of the prompt's option
+            raise UserError(str(error).replace("; --fit moves", "; fit=True moves")) from None
         shape = self.decode(encoded.latent)
         shape.report = encoded.report
         return shape
@@ -289,26 +398,45 @@ class Model:
         Returns
         -------
         list of Shape
+
+        Raises
+        ------
+        UserError
+            When a shape has no latent, or a latent another size.
         """
-        start, end = (x.z if isinstance(x, Shape) else np.asarray(x) for x in (a, b))
+        _check_count(n, "n")
+        start, end = (self._latent_of(x) for x in (a, b))
         shares = np.arange(n)[:, None] / max(n - 1, 1)
         return self.decode((1 - shares) * start + shares * end)
 
-    def shape_of(self, sequence, z=None, **more):
+    def _latent_of(self, shape):
+        z = shape.z if isinstance(shape, Shape) else shape
+        if z is None:
+            raise UserError("interpolate: a shape has no latent; encode its mesh first")
+        if np.shape(z) != (self.latent_size,):
+            raise UserError(
+                f"interpolate: {_short(z)} is no latent of this model, {self.latent_size} numbers"
+            )
+        return np.asarray(z, dtype=np.float64)
+
+    def shape_of(self, sequence, z=None, number=0):
         """A sequence (T, F), not normalised, as a `Shape`."""
         loops = self.info.loops(sequence)
-        return Shape(self.planes, loops, z=z, sequence=sequence, model=self, **more)
+        return Shape(self.planes, loops, z=z, sequence=sequence, number=number, model=self)
 
 
-def load(folder, optfile=None, device="cpu"):
+def load(folder, optfile=None, device="cpu", prior=None):
     """Load a trained model.
 
     Parameters
     ----------
     folder : path of its checkpoint
     optfile : path of the options that it was trained with; `opt.txt` in the folder by default.
-        Published checkpoints need it.
+        Published checkpoints need it, and the dataset it names as `--dataroot`: a path from the
+        current folder, or else from the folder of the optfile.
     device : torch.device or str
+    prior : "auto": `sample` draws from the prior in the folder, if one was fitted; "normal": from
+        the standard normal. By default as the options say.
 
     Returns
     -------
@@ -319,9 +447,30 @@ def load(folder, optfile=None, device="cpu"):
     UserError
         When a file is missing, damaged, or of another model.
     """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a checkpoint there")
+    path = Path(optfile or folder / "opt.txt")
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; name the options the model was trained with: "
+            "loopdraw.load(folder, optfile=...)"
+        )
+    wait_briefly()  # before torch is imported
+    import torch
+
     from loopdraw.model.vae import load_model
 
-    return Model(load_model(folder, optfile=optfile, device=device))
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
+        reason = str(error).splitlines()[0]
+        raise UserError(f"load: device {str(device)!r} cannot be used ({reason})") from None
+    settings = vars(parse_options(["--optfile", str(path)]))
+    dataroot = settings["dataroot"]
+    if dataroot and not Path(dataroot).exists() and (path.parent / dataroot).exists():
+        settings["dataroot"] = str(path.parent / dataroot)
+    return Model(load_model(folder, settings=settings, device=device, prior=prior))
 
 
 def planes(axis, n, low, high):
@@ -336,7 +485,17 @@ def planes(axis, n, low, high):
     Returns
     -------
     (n, 4, 3) float: normal, point, in-plane x axis, in-plane y axis of each
+
+    Raises
+    ------
+    UserError
+        When the axis is another one, there are no planes, or low is not below high.
     """
+    if axis not in SCAN_FRAMES:
+        raise UserError(f"planes: axis {axis!r} is not 'x', 'y' or 'z'")
+    _check_count(n, "planes: n", 1)
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise UserError(f"planes: the first, {low}, is not below the last, {high}")
     return make_planes(axis, n, low, high)
 
 
@@ -375,8 +534,14 @@ def slice_mesh(mesh, planes):
     from loopdraw.loops.mesh_files import as_mesh
     from loopdraw.loops.slicing import slice_mesh as slice_arrays
 
+    planes = np.asarray(planes, dtype=np.float64)
+    if planes.ndim != 3 or planes.shape[1:] != (4, 3) or not len(planes):
+        raise UserError(
+            f"slice_mesh: planes of shape {planes.shape}, not (P, 4, 3); make some with "
+            "loopdraw.planes"
+        )
     try:
-        sliced = slice_arrays(*as_mesh(mesh), planes)
+        sliced = slice_arrays(*as_mesh(_checked_mesh(mesh)), planes)
     except ValueError as error:
         raise UserError(f"slice_mesh: {error}") from None
     return Shape(planes, sliced.loops_by_plane)
@@ -403,11 +568,52 @@ def reconstruct(shape, resolution=None):
 
     from loopdraw.surface.workers import build_surface
 
+    if not isinstance(shape, Shape):
+        raise UserError("reconstruct: give a Shape, such as slice_mesh returns")
+    if resolution is not None:
+        _check_count(resolution, "resolution", 2)
+    if not any(shape.loops):
+        raise UserError("no mesh: the shape has no loops")
     try:
         vertices, faces = build_surface(shape.planes, shape.loops, resolution=resolution)
     except ValueError as error:
         raise UserError(f"no mesh: {error}") from None
     return trimesh.Trimesh(vertices, faces, process=False)
+
+
+def _checked_mesh(mesh):
+    """A path as it is, or the checked vertices (n, 3) and faces (m, 3) of a mesh."""
+    from loopdraw.loops.mesh_files import as_mesh
+
+    if isinstance(mesh, (str, os.PathLike)):
+        return mesh
+    try:
+        vertices, faces = as_mesh(mesh)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{_short(mesh)} is not a mesh: give a path, a trimesh.Trimesh or (vertices, faces)"
+        ) from None
+    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,) or not len(faces):
+        raise UserError(
+            f"the mesh has vertices of shape {vertices.shape} and faces of shape {faces.shape}, "
+            "not (n, 3) and (m, 3)"
+        )
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise UserError(
+            f"the mesh has faces of vertices {faces.min()} to {faces.max()}, but {len(vertices)} "
+            "vertices, counted from 0"
+        )
+    return vertices, faces
+
+
+def _check_count(value, name, least=0):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise UserError(f"{name} is {_short(value)}, not a whole number from {least} on")
+
+
+def _short(value):
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # ------------------------------------------------------------------------------------------ edits
@@ -416,8 +622,8 @@ def reconstruct(shape, resolution=None):
 def _edit(kind, loop, **values):
     from loopdraw.editing.edits import make_edit
 
-    first, last = loop if isinstance(loop, (tuple, list)) else (loop, loop)
     try:
+        first, last = loop if isinstance(loop, (tuple, list)) else (loop, loop)
         return make_edit(kind, first, last, **values)
     except ValueError as error:
         raise UserError(f"{kind}: {error}") from None
@@ -444,5 +650,12 @@ def Square(loop, degrees=0.0, scale=1.0):
 
 
 def Replace(loop, loops):
-    """Put loops, a list of (k, 2) points, in the place of a loop or a range (first, last)."""
+    """Put other loops in the place of a loop or a range (first, last).
+
+    `loops` is a list of (k, 2) points, one a loop, or (k, 2) points for a single loop.
+    """
+    if isinstance(loops, np.ndarray):
+        loops = list(loops)
+    if isinstance(loops, (list, tuple)) and loops and np.shape(loops[0]) == (2,):
+        loops = [loops]
     return _edit("replace", loop, loops=loops)

@@ -43,6 +43,7 @@ def test_every_import_is_in_the_requirements():
     """A package that is only there because another one needs it may go away with it."""
     known = {line.split("==")[0].replace("-", "_").lower() for line in requirements()}
     known |= {"pil" if "pillow" in known else "", "skimage" if "scikit_image" in known else ""}
+    known |= {"sklearn" if "scikit_learn" in known else ""}
     optional = {"pymeshlab"}
     folders = ("loopdraw", "tests", "benchmarks", "examples")
     paths = [*ROOT.glob("*.py"), *(p for name in folders for p in ROOT.glob(f"{name}/**/*.py"))]

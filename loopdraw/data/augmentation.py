@@ -11,6 +11,7 @@ loops, which are never quite right.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -22,11 +23,23 @@ HEIGHT_SCALE = 0.10  # of each of the waves below, as a log of a factor
 HEIGHT_WAVES = (0.5, 1.0, 2.0)  # how many of each fit into the height of the shape
 JITTER = 0.001  # of each point; the shapes' longest side is 1
 
-# Of histories, at most: every shape draws its share of these between 0 and 1.
-HISTORY_MISSING = 1.0  # of the loops; half of the shapes miss none
-HISTORY_SHIFT = 0.02  # of each loop
-HISTORY_LOG_SCALE = 0.04  # of each in-plane axis
-HISTORY_JITTER = 0.004  # of each point
+SPACING = 0.045  # of the longest wave that moves the planes, as a share of the shape's height
+SAME_SPACING = 0.15  # of the shapes
+
+
+class HistoryNoise(NamedTuple):
+    """How much histories are disturbed at most; every shape draws its share of it."""
+
+    missing: float = 1.0  # of the loops; half of the shapes miss none
+    shift: float = 0.02  # of each loop
+    log_scale: float = 0.04  # of each in-plane axis
+    jitter: float = 0.004  # of each point
+
+
+HISTORY = HistoryNoise()
+PLAIN_HISTORY = HistoryNoise()
+# For a decoder with a plan, which looks at its latent anyhow.
+PLANNED_HISTORY = HistoryNoise(missing=0.5, shift=0.015, log_scale=0.04, jitter=0.003)
 
 NO_SIZE = 1e-5  # float32 rounding leaves less of an end-of-sequence timestep; no loop is as small
 
@@ -61,17 +74,121 @@ def augment(points, flags, n_planes, generator):
     stretch = torch.diag_embed(scale * torch.stack([mirror, torch.ones_like(mirror)], dim=-1))
     matrix = rotate @ shear @ stretch  # (B, 2, 2)
     height = (flags.cumsum(dim=0) - 1) / max(n_planes - 1, 1)  # (T, B), from 0 to 1
-    log_factor = torch.zeros_like(height)
-    for waves in HEIGHT_WAVES:
-        phase = 2 * math.pi * torch.rand(n_shapes, generator=generator, device=points.device)
-        amplitude = HEIGHT_SCALE / waves * normal(n_shapes)
-        log_factor = log_factor + amplitude * torch.sin(2 * math.pi * waves * height + phase)
+    log_factor = _height_waves(height, HEIGHT_SCALE, generator)
     varied = torch.einsum("tbni,bji->tbnj", points, matrix) * log_factor.exp()[..., None, None]
     varied = varied + JITTER * normal(*varied.shape)
     return torch.where((extent > NO_SIZE)[..., None, None], canonical(varied), points)
 
 
-def disturb_history(points, blank, generator):
+def _height_waves(height, amount, generator):
+    """A sum of waves along the height (T, B), each shape's own."""
+    n_shapes, device = height.shape[1], height.device
+    total = torch.zeros_like(height)
+    for waves in HEIGHT_WAVES:
+        phase = 2 * math.pi * torch.rand(n_shapes, generator=generator, device=device)
+        amplitude = amount / waves * torch.randn(n_shapes, generator=generator, device=device)
+        total = total + amplitude * torch.sin(2 * math.pi * waves * height + phase)
+    return total
+
+
+def vary_profile(points, flags, n_planes, amount, generator):
+    """Scale each shape in its planes, by a factor that varies smoothly with height.
+
+    Loops keep their form, so they stay canonical.
+
+    Parameters
+    ----------
+    points, flags, n_planes, generator : as for `augment`
+    amount : float, standard deviation of the factor of a whole shape and of each wave, as a log
+
+    Returns
+    -------
+    (T, B, n, 2) float
+    """
+    height = (flags.cumsum(dim=0) - 1) / max(n_planes - 1, 1)  # (T, B)
+    log_factor = amount * torch.randn(flags.shape[1], generator=generator, device=points.device)
+    log_factor = log_factor + _height_waves(height, amount, generator)
+    return points * log_factor.exp()[..., None, None]
+
+
+def vary_planes(points, flags, n_planes, spacing, mirrors, generator):
+    """Stretch and squeeze shapes along the scan axis, and turn half of them upside down.
+
+    A plane then lies between two of the old ones. Where these have as many loops, its own are
+    interpolated; else it takes those of the nearer one.
+
+    Parameters
+    ----------
+    points, flags, n_planes, generator : as for `augment`; loops of no size are left out
+    spacing : float, 0 to leave the spacing of the planes as it is
+    mirrors : bool
+
+    Returns
+    -------
+    points : (T', B, n, 2) float
+    flags : (T', B) float
+    lengths : (B,) int, number of loops of each shape; what comes after them is zero
+    """
+    table, counts = _by_plane(points, flags, n_planes)  # (B, P, M, n, 2), (B, P)
+    n_shapes, device = len(counts), points.device
+    rows = torch.arange(n_shapes, device=device)[:, None]
+
+    def uniform():
+        return torch.rand(n_shapes, 1, generator=generator, device=device)
+
+    even = torch.linspace(0, 1, n_planes, device=device)
+    source = even.expand(n_shapes, n_planes)  # where each plane is taken from
+    if spacing > 0:
+        for waves in (1, 2, 3):
+            normal = torch.randn(n_shapes, 1, generator=generator, device=device)
+            amplitude = spacing * SPACING / waves**1.5 * normal
+            source = source + amplitude * torch.sin(math.pi * waves * even)
+        source = torch.where(uniform() < SAME_SPACING, even, source)
+        source = source.cummax(dim=1).values.clamp(0, 1)
+    if mirrors:
+        source = torch.where(uniform() < 0.5, 1 - source, source)
+    source = source * (n_planes - 1)
+    low = source.floor().clamp(max=n_planes - 2).long()
+    share = source - low
+    near = torch.where(share > 0.5, low + 1, low)
+    alike = counts[rows, low] == counts[rows, low + 1]
+    share = torch.where(alike, share, (share > 0.5).to(share.dtype))[..., None, None, None]
+    table = torch.lerp(table[rows, low], table[rows, low + 1], share)
+    return _in_sequence(table, counts[rows, near])
+
+
+def _by_plane(points, flags, n_planes):
+    """Loops by plane and number, (B, P, M, n, 2), and how many each plane has, (B, P)."""
+    n_steps, n_shapes, n_points, _ = points.shape
+    extent = (points.amax(dim=-2) - points.amin(dim=-2)).sum(dim=-1)
+    step, shape = (extent > NO_SIZE).nonzero(as_tuple=True)
+    opens = flags > 0.5
+    plane = opens.long().cumsum(dim=0) - 1
+    steps = torch.arange(n_steps, device=points.device)[:, None].expand_as(plane)
+    number = steps - torch.where(opens, steps, 0).cummax(dim=0).values
+    plane, number = plane[step, shape], number[step, shape]
+    table = points.new_zeros(n_shapes, n_planes, int(number.max()) + 1, n_points, 2)
+    table[shape, plane, number] = points[step, shape]
+    counts = torch.zeros(n_shapes, n_planes, dtype=torch.long, device=points.device)
+    counts.index_put_((shape, plane), torch.ones_like(shape), accumulate=True)
+    return table, counts
+
+
+def _in_sequence(table, counts):
+    """Undo `_by_plane`: points (T, B, n, 2), flags (T, B) and lengths (B,)."""
+    lengths = counts.sum(dim=1)
+    n_shapes, n_steps = len(counts), int(lengths.max())
+    numbers = torch.arange(table.shape[2], device=table.device)
+    taken = numbers < counts[..., None]  # (B, P, M)
+    present = torch.arange(n_steps, device=table.device) < lengths[:, None]
+    points = table.new_zeros(n_shapes, n_steps, *table.shape[3:])
+    flags = table.new_zeros(n_shapes, n_steps)
+    points[present] = table[taken]
+    flags[present] = (numbers == 0).to(table.dtype).expand_as(taken)[taken]
+    return points.transpose(0, 1), flags.t(), lengths
+
+
+def disturb_history(points, blank, generator, noise=HISTORY):
     """Shift, scale and jitter every loop a little on its own, and blank some.
 
     Blanked loops make the decoder look at its latent: word dropout, from Bowman et al., Generating
@@ -82,6 +199,7 @@ def disturb_history(points, blank, generator):
     points : (T, B, n, 2) float, loops in plane coordinates, not normalised
     blank : (n, 2) float, what stands for a loop that is missing
     generator : torch.Generator on the device of `points`
+    noise : HistoryNoise
 
     Returns
     -------
@@ -98,11 +216,11 @@ def disturb_history(points, blank, generator):
     share = uniform(n_shapes)[:, None, None]
     low, high = points.amin(dim=-2, keepdim=True), points.amax(dim=-2, keepdim=True)
     centre = 0.5 * (low + high)
-    scale = torch.exp(share * HISTORY_LOG_SCALE * normal(n_steps, n_shapes, 1))
-    shift = share * HISTORY_SHIFT * normal(n_steps, n_shapes, 1)
-    jitter = share * HISTORY_JITTER * normal(n_steps, n_shapes, n_points)
+    scale = torch.exp(share * noise.log_scale * normal(n_steps, n_shapes, 1))
+    shift = share * noise.shift * normal(n_steps, n_shapes, 1)
+    jitter = share * noise.jitter * normal(n_steps, n_shapes, n_points)
     disturbed = centre + (points - centre) * scale + shift + jitter
-    missing = HISTORY_MISSING * (2 * uniform(n_shapes) - 1)  # below 0: none
+    missing = noise.missing * (2 * uniform(n_shapes) - 1)  # below 0: none
     missing = (uniform(n_steps, n_shapes) < missing)[..., None, None]
     sized = (high - low).sum(dim=-1, keepdim=True) > NO_SIZE
     return torch.where(sized, torch.where(missing, blank, disturbed), points)

@@ -1,14 +1,14 @@
-"""The cache of a dataset folder as a file: loop sequences of meshes, zero-padded to the longest.
+"""The cache file of a dataset folder: loop sequences of meshes, zero-padded to the longest.
 
 ====================  ==========================================================================
 key                   value
 ====================  ==========================================================================
 planes                (P, 4, 3) float
 meshes_reprs          (N, T, F) float; all-zero timesteps are padding
-loop_repr_type        int, id of the representation; absent in old files, where it means 1
-loaded_obj_filenames  (N,) str; absent in old files
-plane_indices         (N, T) int, plane of each loop, -1 for none; absent in published files
-mesh_repairs          (N, 3) int, cracks bridged, gaps closed, slivers dropped; likewise absent
+loop_repr_type        int, id of the representation; missing in old files, which means 1
+loaded_obj_filenames  (N,) str; missing in old files
+plane_indices         (N, T) int, plane of each loop, -1 for none; missing in published files
+mesh_repairs          (N, 3) int, cracks bridged, gaps closed, slivers dropped; also missing
 ====================  ==========================================================================
 """
 
@@ -35,7 +35,7 @@ class CachedLoops:
     sequences : (N, T, F) float32, not normalised; all-zero timesteps are padding
     plane_indices : (N, T) int32, the plane of each loop; -1 for padding and end of sequence
     representation : Representation
-    filenames : list of N str, or None when an old cache does not say
+    filenames : list of N str, or None for old caches without names
     repairs : (N, 3) int32, cracks bridged, gaps closed, slivers dropped; 0 where unknown
     """
 
@@ -48,7 +48,7 @@ class CachedLoops:
 
     @property
     def lengths(self):
-        """Number of timesteps of each sequence without its padding, (N,) int."""
+        """Number of timesteps of each sequence without padding, (N,) int."""
         return sequence_lengths(self.sequences)
 
     @property
@@ -58,7 +58,7 @@ class CachedLoops:
 
 
 def read_planespec(folder):
-    """The planes (P, 4, 3) of a folder's `planespec.txt`; UserError if it is not as it must be."""
+    """The planes (P, 4, 3) of a folder's `planespec.txt`; UserError if it is not valid."""
     path = Path(folder) / PLANESPEC_FILE
     text = read_text(path, PLANESPEC_LINES)
     try:
@@ -68,7 +68,7 @@ def read_planespec(folder):
 
 
 def load_cache(path, representation_name):
-    """Read a cache, ours or a published one, complete or partial.
+    """Read a cache, from this program or the published one, complete or partial.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def load_cache(path, representation_name):
     Raises
     ------
     UserError
-        When it is missing, damaged or foreign, or of another representation.
+        When it is missing, damaged, not a cache, or of another representation.
     """
     arrays = load_npz(path, ("planes", "meshes_reprs"), what="a loops cache")
     representation = _checked_representation(path, arrays, representation_name)
@@ -122,13 +122,13 @@ def load_cache(path, representation_name):
 
 
 def save_cache(path, planes, sequences, plane_indices, representation, filenames, repairs, **more):
-    """Write a cache. Padded copies are never all in memory, as a large dataset fills it already.
+    """Write a cache. Sequences are padded one by one, as a large dataset already fills the memory.
 
     Parameters
     ----------
     sequences : list of N (T_i, F) float32
     plane_indices : list of N (T_i,) int32
-    others : as in `CachedLoops`
+    others : as for `CachedLoops`
     more : further arrays to store
     """
     longest = max(map(len, sequences))
@@ -186,7 +186,7 @@ def sequence_lengths(sequences):
 
 
 def _ends_with_eos(sequences, representation):
-    """Which sequences end with a timestep of all zeros but a flag of 1, (N,) bool."""
+    """Which sequences end with a timestep that is all zeros but for a flag of 1, (N,) bool."""
     if not representation.has_flag:
         return np.zeros(len(sequences), dtype=bool)
     last = sequences[np.arange(len(sequences)), sequence_lengths(sequences) - 1]
@@ -194,7 +194,7 @@ def _ends_with_eos(sequences, representation):
 
 
 def _derive_plane_indices(sequences, n_planes, representation):
-    """The plane of each timestep by its flags, (N, T) int32."""
+    """The plane of each timestep from its flags, (N, T) int32."""
     planes = np.stack(
         [sequence_planes(sequence, n_planes, representation, False) for sequence in sequences]
     )

@@ -24,6 +24,9 @@ from loopdraw.loops.representations import (
 )
 
 INFO_FILE = "dataset_info.npz"
+POOL = 8  # batches that are sorted by length together
+RARE = 0.2  # of the planes; loops that fewer have are rare
+SAME_AREA = 0.97  # of the loop before: two loops of the same size
 
 
 class Batch(NamedTuple):
@@ -33,6 +36,7 @@ class Batch(NamedTuple):
     targets: torch.Tensor  # (T, B, F) the sequence
     padding: torch.Tensor  # (T+1, B) bool, True where there is no loop; the start step is none
     point_clouds: torch.Tensor | None  # (B, 2048, 3), for PointNet encoders
+    point_weights: torch.Tensor | None = None  # (T, B), of the points' errors; 1 on average
 
     @property
     def size(self):
@@ -53,6 +57,7 @@ class DatasetInfo:
     n_timesteps: int
     representation: Representation
     use_eos_token: bool
+    order_ties: bool = False  # see the function of this name
 
     @property
     def n_planes(self):
@@ -102,6 +107,7 @@ class DatasetInfo:
             n_timesteps=self.n_timesteps,
             loop_repr_type=self.representation.id,
             use_eos_token=self.use_eos_token,
+            **({"order_ties": True} if self.order_ties else {}),
         )
 
     @classmethod
@@ -131,6 +137,7 @@ class DatasetInfo:
             n_timesteps=int(arrays["n_timesteps"]),
             representation=representation,
             use_eos_token=bool(arrays["use_eos_token"]),
+            order_ties=bool(arrays.get("order_ties", False)),
         )
 
 
@@ -161,7 +168,10 @@ class LoopSeqDataset:
                 f"{folder}: sequences of {cached.sequences.shape[1]} timesteps, but the model "
                 f"takes {n_timesteps}; use the dataset it was trained on, or train again"
             )
-        self.sequences = _pad_timesteps(cached.sequences, n_timesteps, 0.0)
+        sequences = cached.sequences
+        if info.order_ties:
+            sequences = order_ties(sequences, cached.plane_indices)
+        self.sequences = _pad_timesteps(sequences, n_timesteps, 0.0)
         self.plane_indices = _pad_timesteps(cached.plane_indices, n_timesteps, -1)
         self.point_clouds = None
         if with_point_clouds:
@@ -223,9 +233,63 @@ class LoopSeqDataset:
         clouds = None if self.point_clouds is None else self.point_clouds[index]
         return Batch(inputs, inputs[1:], padding, clouds)
 
-    def shuffled(self, batch_size, generator):
-        """Index tensors of an epoch's batches, over the whole set in random order."""
-        return torch.randperm(len(self), generator=generator).split(batch_size)
+    def shuffled(self, batch_size, generator, of_like_length=False):
+        """Index tensors of an epoch's batches, over the whole set in random order.
+
+        With `of_like_length`, batches are cut from pools of some batches, sorted by length, which
+        leaves little padding. All are full then: a last incomplete one is left out.
+        """
+        order = torch.randperm(len(self), generator=generator)
+        if not of_like_length:
+            return order.split(batch_size)
+        lengths = torch.from_numpy(self.lengths)
+        batches = []
+        for pool in order.split(POOL * batch_size):
+            pool = pool[lengths[pool].argsort()]
+            batches += [batch for batch in pool.split(batch_size) if len(batch) == batch_size]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+    def first_rare_number(self):
+        """The least number k, from 0, that loop k of a plane exists in few planes only."""
+        shape, step = np.nonzero(self.plane_indices >= 0)
+        places = shape * self.info.n_planes + self.plane_indices[shape, step]
+        counts = np.bincount(places)
+        counts = counts[counts > 0]
+        number = 0
+        while (counts > number).mean() >= RARE:
+            number += 1
+        return number
+
+
+def order_ties(sequences, plane_indices):
+    """Put loops of a plane that are nearly as large as each other into an order of their own.
+
+    Loops come in order of decreasing area. That says nothing of the legs of a chair, say: their
+    areas are equal up to rounding, and they change places from plane to plane. In a run of loops,
+    each nearly as large as the one before, the order here is by u + v of the mean of the points.
+
+    Parameters
+    ----------
+    sequences : (N, T, F) float, polylines, not normalised
+    plane_indices : (N, T) int, the plane of each loop; -1 for none
+
+    Returns
+    -------
+    (N, T, F) float
+    """
+    shape, step = np.nonzero(plane_indices >= 0)
+    loops = sequences[shape, step, :-1]
+    points = loops.reshape(len(loops), -1, 2).astype(np.float64)
+    u, v = points[..., 0], points[..., 1]
+    areas = 0.5 * np.abs((u * np.roll(v, -1, axis=1) - v * np.roll(u, -1, axis=1)).sum(axis=1))
+    place = np.stack([shape, plane_indices[shape, step]])
+    same_plane = (place[:, 1:] == place[:, :-1]).all(axis=0)
+    continues = same_plane & (areas[1:] >= SAME_AREA * areas[:-1])
+    runs = np.cumsum(np.append(True, ~continues))
+    order = np.lexsort((points.mean(axis=1).sum(axis=1), runs))
+    ordered = sequences.copy()
+    ordered[shape, step, :-1] = loops[order]
+    return ordered
 
 
 def _chunks(n_items):
@@ -329,6 +393,7 @@ def load_datasets(
     data_norm_by="per_value",
     architecture="transformer",
     use_eos_token=False,
+    order_ties=False,
     num_workers=0,
     mesh_timeout=120.0,
     dask_scheduler=None,
@@ -342,6 +407,7 @@ def load_datasets(
         as for `load_caches`
     info : DatasetInfo of a trained model, or None to take it from the train set
     data_norm_by : "per_value" (each feature), "whole_array" (two scalars) or "none"
+    order_ties : bool; see the function of this name. A given `info` knows it already.
     architecture : str; one that starts with "pointnet" needs points on the surfaces as well
 
     Returns
@@ -369,6 +435,7 @@ def load_datasets(
             n_timesteps=max(cache.sequences.shape[1] for cache in caches.values()),
             representation=representation,
             use_eos_token=train.has_eos,
+            order_ties=order_ties,
         )
     elif train.planes.shape != info.planes.shape or not np.allclose(train.planes, info.planes):
         raise UserError(

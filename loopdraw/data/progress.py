@@ -1,14 +1,14 @@
-"""A folder of meshes on its way to a cache: what is sliced, saved, resumed and reported.
+"""The state of a slicing run: what is done, saved, resumed and reported.
 
-`preprocessed_cache_PARTIAL.npz` is a cache of the meshes that are done (renamed, it works as the
-dataset) with three keys more:
+`preprocessed_cache_PARTIAL.npz` is a cache of the meshes that are done, with three more keys. When
+renamed, it works as a dataset.
 
 =====================  ========================================================
 key                    value
 =====================  ========================================================
 next_index_to_load     int, index into the sorted file list
 failed_meshes_indices  (n,) int, indices into that list
-failed_meshes_reasons  (n,) str; absent in published files
+failed_meshes_reasons  (n,) str; missing in published files
 =====================  ========================================================
 """
 
@@ -24,22 +24,21 @@ from loopdraw.loops.representations import REPRESENTATIONS
 PARTIAL_FILE = "preprocessed_cache_PARTIAL.npz"
 FAILED_FILE = "failed_meshes.txt"
 
-# A partial cache is saved after this many new meshes, as long as all saving together takes no more
-# than this share of the run and this many seconds besides, so that short runs save every time.
+# A partial cache is saved after this many new meshes, as long as saving takes no more than this
+# share of the run. The extra seconds let short runs save each time.
 SAVE_EVERY = 25
 SAVING_SHARE = 0.04
 SAVING_SECONDS = 0.5
 
-# Sequences are kept in blocks of this size, which go back to the system as soon as they are freed
-# (glibc keeps what it was asked for in pieces of less than 32 MiB). Memory that is never written to
-# is never taken.
+# Sequences are kept in blocks of this size, which are given back to the system when they are freed;
+# glibc keeps pieces of less than 32 MiB. Memory that is never written to is never used.
 BLOCK_BYTES = 2**26
 
 N_SHOWN = 10  # meshes named in each list of the summary
 
 
 class SlicingProgress:
-    """The meshes of a folder that are done, each with its own unpadded sequence.
+    """The meshes of a folder that are done, each with its unpadded sequence.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ class SlicingProgress:
     Attributes
     ----------
     paths : list of str, all meshes of the folder, sorted
-    next_index : int, the first mesh that is not done
+    next_index : int, index of the first mesh that is not done
     n_resumed : int, how many were done by an earlier run
     failures : dict, index of each failed mesh -> reason
 
@@ -86,7 +85,7 @@ class SlicingProgress:
         return len(self._sequences)
 
     def add(self, sliced):
-        """Take the `SlicedFile` of the next mesh."""
+        """Add the `SlicedFile` of the next mesh."""
         if sliced.reason is not None:
             self.failures[self.next_index] = sliced.reason
         else:
@@ -96,7 +95,7 @@ class SlicingProgress:
         self.next_index += 1
 
     def _kept(self, sequence):
-        """A copy of a sequence (T, F) that lies in a block."""
+        """A copy of a sequence (T, F) in a block."""
         if len(self._block) < len(sequence):
             n_features = sequence.shape[1]
             n_rows = max(BLOCK_BYTES // (4 * n_features), len(sequence))
@@ -108,7 +107,7 @@ class SlicingProgress:
     # ------------------------------------------------------------------------------ saving
 
     def save_if_due(self):
-        """Save a partial cache when there are enough new meshes and saving is cheap enough."""
+        """Save a partial cache if there are enough new meshes and saving is quick enough."""
         if self.n_loaded - self._n_saved < SAVE_EVERY:
             return
         expected = self._last_save * self.n_loaded / max(self._n_saved, 1)
@@ -117,7 +116,7 @@ class SlicingProgress:
             self.save_partial()
 
     def save_partial(self):
-        """Save what is done, so that the next run goes on from here."""
+        """Save what is done, so that the next run continues from here."""
         if not self._sequences:
             return
         start = time.perf_counter()
@@ -168,7 +167,7 @@ class SlicingProgress:
         return [path for index, path in done if index not in self.failures]
 
     def _list_failures(self):
-        """Write this folder's failures into the list that all splits of the dataset share."""
+        """Write the failures of this folder to the list shared by all splits of the dataset."""
         folder = self.folder.absolute()
         listed = folder.parent / FAILED_FILE
         lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
@@ -203,7 +202,7 @@ class SlicingProgress:
                 f"{partial}: slicing cannot go on from it, as {change} since; undo that, or remove "
                 "the file to start anew"
             )
-        # Copies, so that the padded arrays of the file can go.
+        # Copies, so that the padded arrays can be freed.
         lengths = cached.lengths
         self._sequences = [
             self._kept(a[:n]) for a, n in zip(cached.sequences, lengths, strict=True)
@@ -215,7 +214,7 @@ class SlicingProgress:
         self._n_saved = self.n_loaded
 
     def _is_same_list(self, filenames):
-        """Whether these are the meshes done so far, however the dataset's path was written then."""
+        """Whether these are the meshes done so far; the path of the dataset may differ."""
         if self.next_index > len(self.paths) or any(i >= self.next_index for i in self.failures):
             return False
         inner = [str(Path(path).relative_to(self.folder)) for path in self._loaded_paths()]
@@ -227,7 +226,7 @@ class SlicingProgress:
     # ------------------------------------------------------------------------------ reporting
 
     def summary(self):
-        """What came out, as lines of text."""
+        """The result, as lines of text."""
         seconds = time.perf_counter() - self._started
         n_new = self.next_index - self.n_resumed
         n_planes = len(self.task.planes)
@@ -259,7 +258,7 @@ class SlicingProgress:
         return lines
 
     def _counted(self, kind, counts):
-        """Lines on one kind of repair: the total, and the meshes that needed most."""
+        """Lines about one kind of repair: the total, and the meshes that needed most."""
         where = np.flatnonzero(counts)
         if len(where) == 0:
             return []

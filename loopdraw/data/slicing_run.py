@@ -1,8 +1,7 @@
 """Many mesh files to loop sequences, on all cores or on a Dask cluster.
 
-Results come in the order of the files, as they are ready. Whatever happens to one mesh stays with
-that mesh: a file that cannot be sliced, one that takes too long and one that kills its process are
-failures with a reason, and the run goes on.
+Results come in the order of the files, as soon as they are ready. A file that cannot be sliced,
+takes too long or kills its process is a failure with a reason, and the run goes on.
 """
 
 import contextlib
@@ -21,15 +20,15 @@ from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
 
-# A process that is stuck outside Python does not see its own time limit; it is given this much
-# more, in seconds, which also covers the start of the processes.
+# Seconds. A process that is stuck outside Python does not notice its own time limit, so it is ended
+# after this much more time, which also covers the start of the processes.
 GRACE = 30.0
 
 CONNECTION_SECONDS = 10  # for a Dask scheduler, and its first worker, to answer
 
 
 class SlicedFile(NamedTuple):
-    """What became of a mesh file. `reason` says why there is no sequence, or is None."""
+    """The result for a mesh file. `reason` says why there is no sequence, or is None."""
 
     sequence: np.ndarray | None  # (T, F) float32
     plane_index: np.ndarray | None  # (T,) int32, -1 for the end-of-sequence timestep
@@ -38,7 +37,7 @@ class SlicedFile(NamedTuple):
 
 
 class SlicingTask(NamedTuple):
-    """How every mesh of a run is sliced; sent to the processes with each file."""
+    """How each mesh of a run is sliced; sent to the processes with each file."""
 
     planes: np.ndarray  # (P, 4, 3)
     representation_name: str
@@ -59,7 +58,7 @@ def failure(reason):
 
 
 def slice_file(path, task):
-    """Read and slice one mesh file; never raises for what is wrong with it."""
+    """Read and slice one mesh file; problems with it are returned, not raised."""
     try:
         with _time_limit(task.timeout):
             return _slice_file(path, task)
@@ -92,14 +91,14 @@ def _slice_file(path, task):
 
 
 class _TookTooLong(BaseException):
-    """Not an Exception, so that no handler on the way takes it for something else."""
+    """Not an Exception, so that no handler on the way catches it."""
 
 
 @contextlib.contextmanager
 def _time_limit(seconds):
-    """Raise `_TookTooLong` in the block after so many seconds, in a main thread on Unix.
+    """Raise `_TookTooLong` in the block after this many seconds, in a main thread on Unix.
 
-    Elsewhere, as in the threads of a Dask worker, `slice_files` gives up on the mesh instead.
+    Elsewhere, such as in the threads of a Dask worker, `slice_files` gives up on the mesh.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -124,17 +123,17 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
     ----------
     paths : sequence of path
     task : SlicingTask
-    num_workers : int, processes to use; None or 0: one a core; 1: no other process
-    dask_scheduler : str, address of a Dask scheduler to send the work to instead. Its workers must
-        see the files under the same absolute paths and be able to import this module.
+    num_workers : int, processes to use; None or 0: one per core; 1: only this process
+    dask_scheduler : str, address of a Dask scheduler to send the work to. Its workers must have the
+        files under the same absolute paths and be able to import this module.
 
     Yields
     ------
-    SlicedFile, one a path, in order
+    SlicedFile, one per path, in order
     """
     if not paths:
         return
-    import joblib  # takes a sixth of a second, which those who have a cache should not wait
+    import joblib  # slow to import, and not needed if there is a cache
 
     n_jobs = min(num_workers or joblib.cpu_count(), len(paths))
     paths = [str(Path(path).absolute()) for path in paths]
@@ -153,8 +152,8 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
                 yield failure(_timeout_reason(task))
                 done += 1
             except Exception:
-                # A process died, and nobody knows of which mesh. Those that may have been under
-                # way are sliced one by one, until it shows.
+                # A process died, and it is unknown which mesh killed it. Those that may have been
+                # in work are sliced one by one until it shows.
                 for path in paths[done : done + 4 * n_jobs]:
                     if client is not None:
                         _check_cluster(client, dask_scheduler)
@@ -167,7 +166,7 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
 
 @contextlib.contextmanager
 def _backend(dask_scheduler, n_jobs):
-    """The joblib backend that `_in_parallel` uses in the block; yields the Dask client, or None."""
+    """Set the joblib backend for `_in_parallel` in the block; yields the Dask client or None."""
     import joblib
 
     if dask_scheduler is None:
@@ -197,7 +196,7 @@ def _backend(dask_scheduler, n_jobs):
 
 
 def _check_cluster(client, dask_scheduler):
-    """UserError when it is not a mesh that fails but the cluster."""
+    """Raise a UserError if the cluster has failed, and not a mesh."""
     if client.status != "running":
         reason = "the connection was lost; run the same command again to go on from here"
     elif not client.ncores():
@@ -209,10 +208,10 @@ def _check_cluster(client, dask_scheduler):
 
 @contextlib.contextmanager
 def _in_parallel(paths, task):
-    """Results of `slice_file` in order, as they are ready; ends what is under way at the end."""
+    """Results of `slice_file` in order, as they are ready; unfinished work is ended at exit."""
     import joblib
 
-    # Batches of one: a time limit must be of one mesh. The overhead is 1 ms a mesh.
+    # Batches of one, as the time limit is for one mesh.
     parallel = joblib.Parallel(
         return_as="generator", batch_size=1, pre_dispatch="3 * n_jobs", timeout=task.timeout + GRACE
     )
@@ -221,12 +220,12 @@ def _in_parallel(paths, task):
         yield results
     finally:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib's, that not all results were wanted
+            warnings.simplefilter("ignore")  # joblib warns that not all results were used
             results.close()
 
 
 def _alone(path, task):
-    """Slice one file in a process of its own, so that it is clear what it dies of."""
+    """Slice one file in its own process, to see whether it kills it."""
     try:
         with _in_parallel([path], task) as results:
             return list(results)[0]
@@ -238,6 +237,6 @@ def _alone(path, task):
 
 def _slice_in_worker(path, task, main_process):
     if os.getpid() != main_process and threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process of a terminal; the main one ends the others in good order.
+        # Ctrl-C reaches each process of a terminal; the main process ends the others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return slice_file(path, task)

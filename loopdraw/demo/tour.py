@@ -89,7 +89,7 @@ def interpolate(model):
     from loopdraw.model.latents import shape_generator
 
     # At the prompt, `submit interp 8 ? ?` draws these two latents after the samples.
-    a, b = shape_generator(SEED, N_SAMPLES).standard_normal((2, model.latent_size))
+    a, b = model.network.prior.draw(shape_generator(SEED, N_SAMPLES), 2)
     show(f"model.interpolate(a, b, {N_INTERPOLATED})  # two random vases")
     return saved("interpolate", model.interpolate(a, b, N_INTERPOLATED))
 

@@ -3,7 +3,8 @@
     python -m loopdraw.evaluation --optfile vases-optfile.txt --n_samples 200
 
 prints the numbers and writes them to `evaluation.json` and, as one page of pictures and plots, to
-`evaluation.png` in the folder of the checkpoint. `--n_samples` also counts beside an optfile. The
+`evaluation.png` in the folder of the checkpoint. `--n_samples` and `--prior` also count
+beside an optfile. The
 same `--seed` (0 by default) gives the same numbers on the same machine.
 """
 
@@ -14,7 +15,7 @@ from loopdraw.threads import wait_briefly
 
 
 def main():
-    options = parse_options(description=__doc__, beside_optfile=("n_samples",))
+    options = parse_options(description=__doc__, beside_optfile=("n_samples", "prior"))
     require(options, "dataroot", "save_dir")
     wait_briefly()  # before torch is imported
     from loopdraw.evaluation.evaluate import evaluate, report

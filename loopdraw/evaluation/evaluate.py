@@ -110,7 +110,7 @@ def evaluate(model, sets, *, n_samples=None, seed=0, n_workers=0):
 
 
 def _generation(model, sets, n_samples, rng, n_workers):
-    """Measure shapes decoded from random normal latents, and shapes of the dataset beside them.
+    """Measure shapes decoded from random latents, and shapes of the dataset beside them.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def _generation(model, sets, n_samples, rng, n_workers):
     info = model.info
     items = {name: rng.permutation(len(data))[: MOST_SHAPES[name]] for name, data in sets.items()}
     sequences = {name: sets[name].sequences[chosen] for name, chosen in items.items()}
-    sequences["samples"] = decode(model, rng.standard_normal((n_samples, model.latent_size)))
+    sequences["samples"] = decode(model, model.prior.draw(rng, n_samples))
     checked, shapes, clouds = {}, {}, {}
     for name in ("samples", "test", "train"):
         if name not in sequences:

@@ -1,11 +1,11 @@
-"""Segments in planes chained into closed loops, whatever the mesh they were cut from.
+"""Segments in planes chained into closed loops, even if the mesh is not closed.
 
-Where exactly two segments share a crossing they are neighbours. More than two (faces that meet at
-an edge in threes, parts that touch, doubled faces) are paired by direction, so that each solid
-keeps its own outline. An end that shares its crossing with nobody is loose: the mesh has a crack
-or a hole there. Loose ends are joined within their plane, shortest gap first: the two ends of one
-chain, or facing ends of two. Where that would invent much of a loop, there is no inside to close:
-the mesh is an open sheet there, and becomes a thin wall.
+If exactly two segments share a crossing, they are neighbours. If more do (three faces at an edge,
+parts that touch, doubled faces), they are paired by direction, so that each solid keeps its own
+outline. An end that shares its crossing with no other is loose: the mesh has a crack or a hole
+there. Loose ends are joined within their plane, shortest gap first: the two ends of one chain, or
+facing ends of two chains. If most of a loop would be made up in this way, the mesh is an open sheet
+there, and it becomes a thin wall.
 """
 
 import heapq
@@ -20,12 +20,13 @@ from loopdraw.loops.geometry import signed_area
 SAME_POINT = 1e-6
 CRACK = 2e-3  # a gap up to this wide is a crack, a wider one is a hole
 SLIVER_AREA = 1e-7  # a disc of radius 0.0002
-SHEET_THICKNESS = 0.02  # given to open sheets; about the least that reconstruction can hold
+SHEET_THICKNESS = 0.02  # of walls made from open sheets; about the least that can be rebuilt
 
-# A loop whose wide gaps are together longer than this share of what was cut from the mesh is made
-# of sheets. A box with one of four sides missing (1/3) is closed, half a circle (0.64) is a sheet.
+# If the wide gaps of a loop are longer than this share of what was cut from the mesh, the loop is
+# made of sheets. A box with one of four sides missing (1/3) is closed, half a circle (0.64) is a
+# sheet.
 SHEET_GAPS = 0.35
-# A wide gap to another chain must be this much shorter than closing the chain by itself.
+# A wide gap to another chain must be shorter than this share of the chain's own gap.
 FACING = 0.5
 N_FACING = 8  # how many of the nearest ends are considered
 
@@ -60,11 +61,10 @@ def chain_segments(plane, segments, crossings, size):
     partner = _pair_ends(ends, order, run_starts, run_lengths)
     loose = np.flatnonzero(partner == -1)
     alone = set(order[run_starts[run_lengths == 1]].tolist())  # at the border of the mesh
-    # From here on in plain Python lists: following a chain costs 0.2 microseconds a segment, 2 ms
-    # for the 7,000 segments of 12,000 triangles and 32 planes.
+    # Plain Python lists from here on: they are faster to follow one segment at a time.
     partner = partner.tolist()
     n_bridged, wide_gaps = _join_loose_ends(partner, loose, alone, ends, end_plane)
-    # Starting at tails, as far as there are some, so as to follow the segments forwards.
+    # Start at tails where possible, to follow the segments forwards.
     chains = _follow(partner, first=sorted(wide_gaps, key=lambda end: (end % 2, end)))
     loops, areas = _to_loops(chains, ends)
 
@@ -91,9 +91,9 @@ def _runs(names):
 
 
 def _without_doubles(crossings):
-    """Mask of segments, the first of each between the same two crossings.
+    """Mask of segments that keeps one between the same two crossings.
 
-    Doubled faces, as of sheets that are to be seen from both sides, are one sheet.
+    Doubled faces, such as sheets made to be visible from both sides, count as one sheet.
     """
     low, high = np.sort(crossings, axis=1).T
     order = np.lexsort((high, low))
@@ -105,7 +105,7 @@ def _without_doubles(crossings):
 
 
 def _pair_ends(ends, order, run_starts, run_lengths):
-    """For each end the end of the neighbouring segment, or -1 where it is loose; (2 s,) int."""
+    """For each end, the end of the neighbouring segment, or -1 if it is loose: (2 s,) int."""
     partner = np.full(len(ends), -1)
     pairs = run_starts[run_lengths == 2]
     one, other = order[pairs], order[pairs + 1]
@@ -121,9 +121,9 @@ def _pair_ends(ends, order, run_starts, run_lengths):
 def _pair_crowd(crowd, ends):
     """Pair three or more ends at one crossing.
 
-    Around the crossing, counter-clockwise, solid lies from each leaving segment (solid on its left)
-    to the next arriving one: these two belong together, nested like brackets where several solids
-    share the crossing. Ends left over by wrong windings are paired with their neighbours.
+    Going around the crossing counter-clockwise, solid lies between a leaving segment (solid on its
+    left) and the next arriving one. These two belong together, nested like brackets if several
+    solids share the crossing. Ends left over because of wrong windings are paired with neighbours.
     """
     directions = ends[crowd ^ 1] - ends[crowd]
     crowd = crowd[np.argsort(np.arctan2(directions[:, 1], directions[:, 0]), kind="stable")]
@@ -142,14 +142,14 @@ def _pair_crowd(crowd, ends):
 def _join_loose_ends(partner, loose, alone, ends, end_plane):
     """Join all loose ends, shortest gap first; fills in `partner`.
 
-    An end may be joined to the other end of its chain, or to an end of another chain where that is
+    An end may be joined to the other end of its chain, or to an end of another chain if that gap is
     much shorter: so the walls of a box without lid and floor are joined across its open sides.
 
     Returns
     -------
     n_bridged : int, number of gaps up to the width of a crack
-    wide_gaps : dict, for the ends at both sides of each wider gap how much of it is missing mesh:
-        its width, but nothing between two crowds, where a wall inside a solid was left over
+    wide_gaps : dict, for the ends on both sides of each wider gap, how much of it is missing mesh:
+        its width, or 0 between two crowds, where a wall inside a solid was left over
     """
     if len(loose) == 0:
         return 0, {}
@@ -166,10 +166,10 @@ def _join_loose_ends(partner, loose, alone, ends, end_plane):
     def gap(one, other):
         return math.dist(position[one], position[other])
 
-    # One search serves all planes: they are stacked too far apart to be neighbours.
+    # One search for all planes, which are stacked too far apart to be neighbours.
     stacked = np.column_stack([ends[loose], 10.0 * end_plane[loose]])
     n_neighbours = min(N_FACING + 1, len(loose))
-    from scipy.spatial import cKDTree  # here, for a quick start: most meshes have no gaps
+    from scipy.spatial import cKDTree  # slow to import, and most meshes have no gaps
 
     _, neighbours = cKDTree(stacked).query(stacked, n_neighbours, distance_upper_bound=5.0)
     queue = [(gap(end, other), end, other) for end, other in far.items() if end < other]
@@ -199,7 +199,7 @@ def _join_loose_ends(partner, loose, alone, ends, end_plane):
 
 
 def _follow(partner, first):
-    """Every closed chain once, as the list of ends at which it enters its segments.
+    """Every closed chain once, as the list of ends where it enters its segments.
 
     The chains of the ends in `first` come first and start there.
     """
@@ -220,7 +220,7 @@ def _follow(partner, first):
 
 
 def _to_loops(chains, ends):
-    """Points of each chain without repeated ones, and their signed areas."""
+    """The points of each chain without repeated ones, and its signed area."""
     lengths = np.array([2 * len(chain) for chain in chains])
     enters = np.concatenate([np.asarray(chain) for chain in chains])
     points = ends[np.stack([enters, enters ^ 1], axis=1).ravel()]
@@ -229,7 +229,7 @@ def _to_loops(chains, ends):
 
     following = np.arange(1, len(points) + 1)
     following[starts + lengths - 1] = starts
-    # A point goes when the next one, around the end, is the same; the last one stays in any case.
+    # Drop a point if the next one (cyclically) is the same.
     repeated = np.abs(points[following] - points).max(axis=1) <= SAME_POINT
     points, loop = points[~repeated], loop[~repeated]
     n_points = np.bincount(loop, minlength=len(chains))
@@ -238,20 +238,20 @@ def _to_loops(chains, ends):
 
 
 def _is_made_of_sheets(chain, wide_gaps, ends):
-    """Whether too much of a chain is gaps."""
+    """Whether too much of a chain consists of gaps."""
     enters = np.array(chain)
     cut = np.hypot(*(ends[enters] - ends[enters ^ 1]).T).sum()
     return sum(wide_gaps.get(end, 0.0) for end in chain) > SHEET_GAPS * cut
 
 
 def _split_at(gaps, chain):
-    """Parts of a closed chain that starts at a gap, split where it enters a segment at a gap."""
+    """A closed chain that starts at a gap, split at all of its gaps."""
     starts = [index for index, end in enumerate(chain) if end in gaps]
     return [chain[i:j] for i, j in zip(starts, [*starts[1:], len(chain)], strict=True)]
 
 
 def _walls(sheets, ends):
-    """Outlines of open sheets that are given a thickness: list of (loop, area)."""
+    """Outlines of open sheets made into walls: list of (loop, area)."""
     walls = []
     for sheet in sheets:
         enters = np.array(sheet)

@@ -1,12 +1,12 @@
 """Loops to feature sequences and back.
 
-A sequence (T, F) holds one loop a timestep, plane by plane, in a plane by decreasing area:
+A sequence (T, F) has one loop per timestep: plane by plane, within a plane by decreasing area.
 
 ==================  ==  ===========================================================
 name                id  features
 ==================  ==  ===========================================================
-ellipse-single      0   cx, cy, a, b, phi: one ellipse a plane, fitted to all its loops
-ellipse-multiple    1   cx, cy, a, b, phi, flag: one ellipse a loop
+ellipse-single      0   cx, cy, a, b, phi: one ellipse per plane, fitted to all its loops
+ellipse-multiple    1   cx, cy, a, b, phi, flag: one ellipse per loop
 fixed-res-polyline  3   u0, v0, ..., u31, v31, flag: 32 points along the loop
 ==================  ==  ===========================================================
 
@@ -20,17 +20,17 @@ import numpy as np
 from loopdraw.loops import geometry
 
 POLYLINE_POINTS = 32  # of a loop in a fixed-res-polyline timestep
-ELLIPSE_POINTS = 64  # of the polygon that an ellipse is turned into
+ELLIPSE_POINTS = 64  # of the polygon that stands for an ellipse
 
-# An end-of-sequence timestep is believed only in the upper part of the shape, and only when it is
-# as small as this: root of the summed squared distances of the points to their centroid, or the
-# largest ellipse parameter.
+# A timestep ends the sequence only in the upper part of the shape, and only if it is this small, by
+# the root of the summed squared distances of its points to their centroid, or its largest
+# ellipse parameter.
 EOS_FIRST_PLANE = 0.6
 EOS_POLYLINE_SIZE = 0.02
 EOS_ELLIPSE_SIZE = 0.005
 
-# Points whose u + v differ by less than this, relative to the loop's size, count as equally good
-# starts; float32 rounding of a stored loop is ten times smaller.
+# Points whose u + v differ by less than this, relative to the loop's size, are equally good starts.
+# The float32 rounding of a stored loop is ten times smaller.
 START_TOLERANCE = 1e-6
 
 
@@ -59,7 +59,7 @@ REPRESENTATIONS = {
 
 
 def representation_with_id(id):
-    """The representation stored in caches as `loop_repr_type` = `id`; ValueError if none is."""
+    """The representation stored in caches as `loop_repr_type` = `id`; ValueError if unknown."""
     for representation in REPRESENTATIONS.values():
         if representation.id == id:
             return representation
@@ -75,7 +75,7 @@ def loops_to_sequence(loops_by_plane, representation):
 
     Parameters
     ----------
-    loops_by_plane : list (one item a plane) of lists of (k, 2) float loops, k >= 3
+    loops_by_plane : list, per plane, of lists of (k, 2) float loops, k >= 3
     representation : Representation
 
     Returns
@@ -86,7 +86,7 @@ def loops_to_sequence(loops_by_plane, representation):
     Raises
     ------
     ValueError
-        When a loop has points that are not finite, or encloses no length.
+        When a loop has points that are not finite, fewer than 3 points, or no length.
     """
     timesteps, plane_index = [], []
     for plane, loops in enumerate(loops_by_plane):
@@ -119,10 +119,10 @@ def _checked(loop, plane):
 
 
 def canonical_polyline(loop, n_points=POLYLINE_POINTS):
-    """Evenly spaced points along a loop, in the order that every polyline is stored in.
+    """Evenly spaced points along a loop, in the order in which polylines are stored.
 
-    The loop is turned first, to start at its vertex with the least u + v and run clockwise in
-    (u, v), and resampled then. So the result does not depend on where the given loop starts and
+    First the loop is reordered: it starts at the vertex with the least u + v and runs clockwise in
+    (u, v). Then it is resampled. So the result does not depend on where the given loop starts or
     which way it runs, and its first point has the least u + v of the whole curve.
 
     Parameters
@@ -137,8 +137,8 @@ def canonical_polyline(loop, n_points=POLYLINE_POINTS):
     if geometry.signed_area(loop) > 0:
         loop = loop[::-1]
     sums = loop.sum(axis=1)
-    # Where an edge lies along u + v = const its ends tie: the one with the least u is taken, so
-    # that rounding cannot choose.
+    # The ends of an edge along u + v = const tie. Take the one with the least u, so that rounding
+    # does not decide.
     tied = np.flatnonzero(sums <= sums.min() + START_TOLERANCE * np.ptp(loop, axis=0).sum())
     start = tied[loop[tied, 0].argmin()]
     return geometry.resample_loop(np.roll(loop, -start, axis=0), n_points)
@@ -147,8 +147,8 @@ def canonical_polyline(loop, n_points=POLYLINE_POINTS):
 def fit_ellipse(loops):
     """The ellipse with the mean and covariance of points spread evenly along the given loops.
 
-    The sums over ever more sample points are integrals over straight segments, which have a closed
-    form: no sample count to choose. With singular values s and right singular vectors V of n
+    In the limit of many sample points the sums are integrals over straight segments, which have a
+    closed form. With singular values s and right singular vectors V of n
     centred samples, (a, b) = sqrt(2 s^2 / n) and phi is the angle of the first row of V.
 
     Parameters
@@ -171,7 +171,7 @@ def fit_ellipse(loops):
     ).T @ halves / 3
     variances, axes = np.linalg.eigh(covariance)
     b, a = np.sqrt(2 * np.maximum(variances, 0))
-    # A circle has no first axis; 0 rather than whatever rounding gives.
+    # A circle has no first axis: 0, instead of whatever rounding gives.
     phi = np.arctan2(axes[1, 1], axes[0, 1]) % np.pi if a - b > 1e-9 * a else 0.0
     if np.float32(phi) >= np.float32(np.pi):
         phi = 0.0
@@ -198,12 +198,12 @@ def ellipse_loop(parameters, n_points=ELLIPSE_POINTS):
 
 
 def eos_timestep(representation):
-    """The timestep that closes a sequence: all features 0, flag 1. (n_features,) float32.
+    """The timestep that ends a sequence: all features 0, flag 1. (n_features,) float32.
 
     Raises
     ------
     ValueError
-        For a representation without flag, whose end could not be told from padding.
+        For a representation without a flag: its end would look like padding.
     """
     if not representation.has_flag:
         raise ValueError(f"{representation.name} has no flag and so no end-of-sequence timestep")
@@ -216,7 +216,7 @@ def eos_timestep(representation):
 
 
 def sequence_planes(sequence, n_planes, representation, use_eos_token):
-    """The plane of every timestep of a sequence, from its flags.
+    """The plane of each timestep of a sequence, from its flags.
 
     ===========================================  ==================================
     timestep                                     plane
@@ -229,7 +229,7 @@ def sequence_planes(sequence, n_planes, representation, use_eos_token):
     an end of sequence and all that follow it    -1 (dropped); see `_is_eos`
     ===========================================  ==================================
 
-    Without a flag (ellipse-single) timestep i lies in plane i.
+    Without a flag (ellipse-single), timestep i lies in plane i.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def sequence_planes(sequence, n_planes, representation, use_eos_token):
     Raises
     ------
     ValueError
-        When the sequence has another number of features or values that are not finite.
+        When the number of features is wrong or values are not finite.
     """
     sequence = _checked_sequence(sequence, representation)
     used = sequence.any(axis=1)
@@ -278,7 +278,7 @@ def _checked_sequence(sequence, representation):
 
 
 def _is_eos(sequence, representation):
-    """Which timesteps (T, n_features) are small enough to be an end of sequence, (T,) bool."""
+    """Which timesteps (T, n_features) are small enough to end a sequence, (T,) bool."""
     features = sequence[:, :-1]
     if not representation.is_polyline:
         return np.abs(features).max(axis=1) <= EOS_ELLIPSE_SIZE
@@ -297,18 +297,18 @@ def sequence_to_loops(sequence, n_planes, representation, use_eos_token, plane_i
     representation : Representation
     use_eos_token : bool, whether sequences of this dataset end with an end-of-sequence timestep
     plane_index : (T',) int, optional
-        The true plane of each timestep, known for ground truth; it overrides the flags. Timesteps
-        with -1, or past T', are left out.
+        The true plane of each timestep, known for ground truth; it replaces the flags. Timesteps
+        with -1, or beyond T', are left out.
 
     Returns
     -------
-    list (one item a plane) of lists of (k, 2) float64 loops in the order of the sequence;
-    32 points from a polyline, 64 from an ellipse
+    list, per plane, of lists of (k, 2) float64 loops in the order of the sequence; 32 points from a
+    polyline, 64 from an ellipse
 
     Raises
     ------
     ValueError
-        When the sequence has another number of features or values that are not finite.
+        When the number of features is wrong or values are not finite.
     """
     sequence = _checked_sequence(sequence, representation)
     if plane_index is None:

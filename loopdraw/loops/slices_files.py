@@ -6,8 +6,7 @@ from loopdraw.files import UserError, load_npz, save_npz
 from loopdraw.loops.geometry import lift, outward_normals, project
 from loopdraw.loops.nesting import nesting_depths
 
-# The published layout: one block a slice, each preceded by one delimiter row in all three packed
-# arrays.
+# The published layout: one block per slice, with a delimiter row before it in all packed arrays.
 _POINT_DELIMITER = np.full((1, 3), -np.inf)
 _SEGMENT_DELIMITER = np.full((1, 2), -1)
 _SLICES_KEYS = (
@@ -19,10 +18,10 @@ _SLICES_KEYS = (
 
 
 def save_slices(path, planes, loops_by_plane):
-    """Write loops as an `…-slices.npz` file, as the published program does.
+    """Write loops as a `…-slices.npz` file.
 
-    One block is written for each plane that has loops: points in space, segments (i, i + 1) that
-    return to the first index of their loop, and unit normals in the plane that point out of the
+    Each plane that has loops becomes one block: points in space, segments (i, i + 1) of which the
+    last returns to the first point of its loop, and unit normals in the plane that point out of the
     solid.
 
     Parameters
@@ -66,20 +65,20 @@ def save_slices(path, planes, loops_by_plane):
 
 
 def load_slices(path):
-    """Read an `…-slices.npz` file, of this program or the published one.
+    """Read a `…-slices.npz` file, from this program or the published one.
 
-    Each loop is given to the plane that its points lie on, whichever block it is stored in.
+    Each loop goes to the plane that its points lie on, whatever block it is stored in.
 
     Returns
     -------
-    planes : (S, 4, 3) float64, the planes that carry loops
+    planes : (S, 4, 3) float64, the planes that have loops
     loops_by_plane : list of S lists of (k, 2) float64 loops; points as stored (the published
         program repeats a loop's first point as its last)
 
     Raises
     ------
     UserError
-        When the file is missing, damaged or no slices file.
+        When the file is missing, damaged or not a slices file.
     """
     arrays = load_npz(path, required=_SLICES_KEYS, what="a slices file")
     points, segments = arrays["loop_pts_packed"], arrays["loop_conn_arr_packed"]
@@ -103,8 +102,8 @@ def load_slices(path):
         raise UserError(
             f"{path}: not a slices file, or damaged ({error}); make it again with --save"
         ) from None
-    # The published program puts the inner loops of a plane into the block of the next one; their
-    # points lie at the right height, so each loop goes to the plane that its points lie on.
+    # The published program stores the inner loops of a plane in the block of the next plane, but
+    # with points at the right height.
     loops_by_plane = [[] for _ in planes]
     for loop in loops:
         offsets = np.einsum("pi,pi->p", planes[:, 0], loop.mean(axis=0) - planes[:, 1])

@@ -1,18 +1,18 @@
 """A triangle mesh cut by parallel planes into closed loops.
 
 All planes are cut in one vectorised pass. Nothing is matched by floating-point distance: a crossing
-is named by its plane and mesh edge, and the two triangles at that edge share it, so a closed mesh
-gives closed loops by construction.
+is identified by its plane and its mesh edge. The two triangles at that edge share it, so a closed
+mesh always gives closed loops.
 
 A vertex on a plane counts as above it. Then nothing ever lies *in* a plane, and the usual special
-cases need no code of their own:
+cases need no extra code:
 
 ==============================  ==================================================
-the plane goes through          what comes out
+the plane goes through          result
 ==============================  ==================================================
 a vertex, an edge               the section just below the plane, moved onto it
 coplanar faces, solid below     their outline (the top cap of a box)
-coplanar faces, solid above     nothing of them, as they do not reach below
+coplanar faces, solid above     nothing, as the faces do not reach below
 the bottom of the whole shape   the section just above it (the bottom cap of a box)
 its topmost or lowest vertex    a loop of one point, dropped as a sliver
 ==============================  ==================================================
@@ -25,8 +25,8 @@ import numpy as np
 from loopdraw.loops.chaining import chain_segments
 from loopdraw.loops.geometry import plane_heights
 
-# A vertex this near to a plane is on it, in units of the mesh size: the rounding of coordinates
-# written with six digits.
+# A vertex this close to a plane is on it, in units of the mesh size. Coordinates written with six
+# digits are rounded by about as much.
 ON_PLANE = 1e-6
 
 # The corner of a triangle that is alone on its side of a plane, by the code
@@ -35,12 +35,12 @@ LONE_CORNER = np.array([-1, 0, 1, 2, 2, 1, 0, -1])
 
 
 class SlicedMesh(NamedTuple):
-    """What `slice_mesh` found.
+    """The result of `slice_mesh`.
 
-    loops_by_plane : a list per plane of (k, 2) float loops, in decreasing area
-    n_bridged : cracks in the mesh that were bridged
-    n_closed : wider gaps, from holes in the mesh, that were closed by a straight segment
-    n_slivers : loops dropped for having fewer than 3 distinct points or no area
+    loops_by_plane : for each plane a list of (k, 2) float loops, by decreasing area
+    n_bridged : number of cracks in the mesh that were bridged
+    n_closed : number of wider gaps, from holes in the mesh, that were closed by a straight segment
+    n_slivers : number of loops dropped because they have under 3 distinct points or no area
     """
 
     loops_by_plane: list
@@ -89,7 +89,7 @@ def slice_mesh(vertices, faces, planes):
     origins = planes[:, 1] @ frame[:2].T  # points (u, v) are relative to the point of each plane
     segments -= origins[plane, None]
     if np.linalg.det(frame) < 0:
-        # A left-handed frame mirrors the mesh and so turns its winding inside out.
+        # A left-handed frame mirrors the mesh and reverses its winding.
         segments, crossings = segments[:, ::-1], crossings[:, ::-1]
     loops, loop_planes, *counts = chain_segments(plane, segments, crossings, size)
     for loop, index in zip(loops, loop_planes, strict=True):
@@ -98,8 +98,8 @@ def slice_mesh(vertices, faces, planes):
 
 
 def _weld(vertices, faces):
-    """Merge equal positions; drop triangles that lose a corner by it."""
-    # Most meshes are welded. Distinct sums prove it, at a quarter of the time of a sort by rows.
+    """Merge equal positions and drop triangles that lose a corner."""
+    # Most meshes are welded already. Distinct sums prove it faster than sorting the rows.
     sums = np.sort(vertices[:, 0] + 1.618 * vertices[:, 1] + 2.718 * vertices[:, 2])
     if (sums[1:] == sums[:-1]).any():
         order = np.lexsort(vertices.T)

@@ -5,6 +5,7 @@ seed and the number of the epoch. So a resumed run continues as if it had never 
 processes that share the batches draw the same numbers as one.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -15,15 +16,26 @@ import torch
 import torch.distributed as dist
 
 from loopdraw.checkpoints import checkpoint_label, load_state, save_states
-from loopdraw.data.augmentation import augment, disturb_history
+from loopdraw.data.augmentation import (
+    HISTORY,
+    PLANNED_HISTORY,
+    augment,
+    disturb_history,
+    vary_planes,
+    vary_profile,
+)
 from loopdraw.data.dataset import Batch
 from loopdraw.files import UserError
 from loopdraw.model.latents import apply_whitening, fit_whitening
+from loopdraw.model.networks.planned import places
+from loopdraw.model.optimizers import Muon
 from loopdraw.processes import draw_seed, rank_and_world_size
 
 # The published program takes gradients of 100 times the loss. With Adam that matters only through
 # its epsilon, but it does to whoever resumes a published run.
 GRADIENT_SCALE = 100.0
+
+WARM_UP = 100  # steps in which a cosine schedule reaches its learning rate
 
 
 class Trainer:
@@ -47,6 +59,10 @@ class Trainer:
         batch_size=4,
         optimizer="adam",
         lr=0.001,
+        lr_schedule="linear",
+        weight_decay=None,
+        clip_grad=None,
+        ema=0.0,
         niter=20,
         niter_decay=20,
         count_from_epoch=0,
@@ -54,6 +70,12 @@ class Trainer:
         enc_kl_anneal_formula="ramp",
         augment=False,
         disturb_history=False,
+        vary_profile=0.0,
+        vary_spacing=0.0,
+        mirror_planes=False,
+        whiten_latents=False,
+        bucket_batches=False,
+        rare_loops_weight=1.0,
         seed=None,
         amp=False,
         compile=False,
@@ -63,20 +85,41 @@ class Trainer:
         self.save_dir = Path(save_dir)
         self.batch_size = batch_size
         self.lr, self.niter, self.niter_decay = lr, niter, niter_decay
+        self.lr_schedule, self.clip_grad, self.ema = lr_schedule, clip_grad, ema
         self.count_from_epoch = count_from_epoch
         self.enc_kl_anneal_cycle = enc_kl_anneal_cycle
         self.enc_kl_anneal_formula = enc_kl_anneal_formula
         self.augment, self.disturb_history = augment, disturb_history
+        self.vary_profile, self.vary_spacing = vary_profile, vary_spacing
+        self.mirror_planes, self.whitens = mirror_planes, whiten_latents
+        self.history_noise = PLANNED_HISTORY if model.is_planned else HISTORY
+        self.bucket_batches = bucket_batches
+        if self.n_batches == 0:
+            raise UserError(
+                f"--bucket_batches needs at least one full batch: {len(dataset)} shapes are less "
+                f"than --batch_size {batch_size}"
+            )
+        self.rare_loops_weight = rare_loops_weight
+        if rare_loops_weight != 1:
+            self.first_rare_number = dataset.first_rare_number()
         self.amp = amp
         self.iteration = 0
         self.seed = draw_seed(model.device) if seed is None else seed
         self.rank, self.world_size = rank_and_world_size()
         on_gpu = model.device.type == "cuda"
-        optimizer_class = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+        decay = {} if weight_decay is None else {"weight_decay": weight_decay}
+        self.keeps_decay = weight_decay is None  # that of a checkpoint
+
+        def make_optimizer(network):
+            if optimizer == "muon":
+                return Muon(network, lr, eps=GRADIENT_SCALE * 1e-8, **decay)
+            of_kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+            return of_kind(network.parameters(), lr=lr, betas=(0.9, 0.999), fused=True, **decay)
+
         self.optimizers = {
-            prefix: optimizer_class(network.parameters(), lr=lr, betas=(0.9, 0.999), fused=True)
-            for prefix, network in model.networks.items()
+            prefix: make_optimizer(network) for prefix, network in model.networks.items()
         }
+        self.average = self._copy_of_weights() if ema else None  # by the names of `_weights`
         # Of augmentation: on the device, so that no numbers need to travel.
         self.generator = torch.Generator(device=model.device)
         self.mean, self.std = (
@@ -106,8 +149,28 @@ class Trainer:
 
     # Schedule
 
-    def learning_rate_of(self, epoch):
-        """Full for `niter` epochs, then falling to zero over `niter_decay`."""
+    @property
+    def n_epochs(self):
+        return self.niter + self.niter_decay + 1
+
+    @property
+    def n_batches(self):
+        """Batches of an epoch."""
+        if self.bucket_batches:
+            return len(self.dataset) // self.batch_size
+        return -(-len(self.dataset) // self.batch_size)
+
+    def learning_rate_of(self, epoch, iteration=None):
+        """The learning rate of an epoch or, with a cosine schedule, of an iteration.
+
+        Linear: full for `niter` epochs, then falling to zero over `niter_decay`. Cosine: half a
+        wave over all epochs. Without `iteration` it is the first of the epoch.
+        """
+        if self.lr_schedule == "cosine":
+            iteration = epoch * self.n_batches if iteration is None else iteration
+            progress = min(1.0, iteration / (self.n_epochs * self.n_batches))
+            warm_up = min(1.0, (iteration + 1) / WARM_UP)
+            return self.lr * warm_up * 0.5 * (1 + math.cos(math.pi * progress))
         decayed = max(0, epoch + 1 - self.niter) / (self.niter_decay + 1)
         return self.lr * max(0.0, 1.0 - decayed)
 
@@ -139,18 +202,19 @@ class Trainer:
         self.generator.manual_seed(self._epoch_seed(epoch))
         torch.manual_seed(self._epoch_seed(epoch) + self.rank)  # for dropout
         model.train()
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate_of(epoch)
-        batches = self.dataset.shuffled(self.batch_size, generator)
+        batches = self.dataset.shuffled(self.batch_size, generator, self.bucket_batches)
         noise = torch.randn(len(self.dataset), model.latent_size, generator=generator)
         noise = noise.to(model.device)
         total = torch.zeros(2, device=model.device)
         start = 0
         for indices in batches:
+            for optimizer in self.optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = self.learning_rate_of(epoch, self.iteration)
             total += self._step(indices, noise[start : start + len(indices)])
             start += len(indices)
             self.iteration += 1
+            self._update_average()
         model.eval()
         if self.world_size > 1:
             dist.all_reduce(total)
@@ -170,25 +234,57 @@ class Trainer:
     def _batch(self, indices, trim):
         """The batch of these items, varied at random if the options ask for it."""
         batch = self.dataset.batch(indices, trim)
-        if not (self.augment or self.disturb_history):
-            return batch
-        padding = batch.padding[1:, :, None]
+        varies_planes = self.vary_spacing > 0 or self.mirror_planes
+        if self.augment or self.disturb_history or self.vary_profile > 0 or varies_planes:
+            batch = self._varied(batch, varies_planes)
+        if self.rare_loops_weight != 1:
+            _, number = places(batch.targets[..., -1].t())
+            is_rare = (number.t() >= self.first_rare_number).to(batch.targets.dtype)
+            weights = 1 + (self.rare_loops_weight - 1) * is_rare
+            mean = weights[~batch.padding[1:]].mean()
+            batch = batch._replace(point_weights=weights / mean)
+        return batch
+
+    def _varied(self, batch, varies_planes):
+        info, padding = self.dataset.info, batch.padding[1:]
         timesteps = batch.targets * self.std + self.mean  # (T, B, F)
-        flags = timesteps[..., -1].masked_fill(padding[..., 0], 0.0)
+        flags = timesteps[..., -1].masked_fill(padding, 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
+        if varies_planes:
+            points, flags, lengths = vary_planes(
+                points,
+                flags,
+                info.n_planes,
+                self.vary_spacing,
+                self.mirror_planes,
+                self.generator,
+            )
+            if info.use_eos_token:  # one more timestep, of no size and flagged
+                points = torch.cat([points, torch.zeros_like(points[:1])])
+                flags = torch.cat([flags, torch.zeros_like(flags[:1])])
+                flags[lengths, torch.arange(len(lengths), device=flags.device)] = 1.0
+                lengths = lengths + 1
+            padding = torch.arange(len(flags), device=flags.device)[:, None] >= lengths
+        if self.vary_profile > 0:
+            points = vary_profile(points, flags, info.n_planes, self.vary_profile, self.generator)
         if self.augment:
-            points = augment(points, flags, self.dataset.info.n_planes, self.generator)
+            points = augment(points, flags, info.n_planes, self.generator)
         history = points
         if self.disturb_history:
-            history = disturb_history(points, self.mean[:-1].view(-1, 2), self.generator)
-        flag = timesteps[..., -1:]
+            blank = self.mean[:-1].view(-1, 2)
+            history = disturb_history(points, blank, self.generator, self.history_noise)
         targets, history = (
-            ((torch.cat([loops.flatten(-2), flag], dim=-1) - self.mean) / self.std).masked_fill(
-                padding, 0.0
-            )
-            for loops in (points, history)
+            torch.cat([loops.flatten(-2), flags[..., None]], dim=-1) for loops in (points, history)
         )
-        return batch._replace(inputs=torch.cat([batch.inputs[:1], history]), targets=targets)
+        targets, history = (
+            ((timesteps - self.mean) / self.std).masked_fill(padding[..., None], 0.0)
+            for timesteps in (targets, history)
+        )
+        return batch._replace(
+            inputs=torch.cat([batch.inputs[:1], history]),
+            targets=targets,
+            padding=torch.cat([batch.padding[:1], padding]),
+        )
 
     def _step(self, indices, noise):
         """One step on the items `indices`; returns the two losses, (2,)."""
@@ -213,6 +309,7 @@ class Trainer:
             whole.targets[:, mine],
             whole.padding[:, mine],
             None if whole.point_clouds is None else whole.point_clouds[mine],
+            None if whole.point_weights is None else whole.point_weights[:, mine],
         )
         return self._optimize(batch, noise[mine], weights, n_present)
 
@@ -228,10 +325,60 @@ class Trainer:
             kl = whole + self.world_size * (kl - kl.detach())
         kl = self.model.kl_loss(kl, self.annealing_of(self.iteration))
         (GRADIENT_SCALE * (reconstruction + kl)).backward()
+        if self.clip_grad is not None:
+            limit = GRADIENT_SCALE * self.clip_grad
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         for optimizer in self.optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return torch.stack([reconstruction.detach(), kl.detach()])
+
+    # The model that is kept
+
+    def _weights(self):
+        """The weights that are trained, by network and name."""
+        return {
+            f"{prefix}.{name}": weight
+            for prefix, network in self.model.networks.items()
+            for name, weight in network.named_parameters()
+        }
+
+    def _copy_of_weights(self):
+        return {name: weight.detach().clone() for name, weight in self._weights().items()}
+
+    @torch.no_grad()
+    def _set_weights(self, values):
+        for name, weight in self._weights().items():
+            weight.copy_(values[name])
+
+    @torch.no_grad()
+    def _update_average(self):
+        """One step of the moving average, faster at first."""
+        if self.average is None:
+            return
+        decay = min(self.ema, (1 + self.iteration) / (10 + self.iteration))
+        weights = [weight.detach() for weight in self._weights().values()]
+        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+
+    @contextlib.contextmanager
+    def model_to_keep(self):
+        """Within, the networks are those that are tested and saved: averaged and whitened.
+
+        After it, those that are trained are back, so how often one saves changes nothing. Every
+        process enters it at once.
+        """
+        if self.average is None and not self.whitens:
+            yield
+            return
+        trained = self._copy_of_weights()
+        try:
+            if self.average is not None:
+                self._set_weights(self.average)
+            if self.whitens:
+                self.whiten_latents()
+            yield
+        finally:
+            self._set_weights(trained)
 
     def whiten_latents(self):
         """Move the latent space: see `whitening`. Every process does it at once.
@@ -252,19 +399,24 @@ class Trainer:
     # Checkpoints
 
     def save(self, epoch, *labels):
-        """Write networks, optimizers and the state of training after `epoch`, under each label."""
-        for label in labels:
-            states = {
-                f"{label}_training_state.pth": {
-                    "epoch": epoch,
-                    "iteration": self.iteration,
-                    "seed": self.seed,
-                }
-            }
-            for prefix, network in self.model.networks.items():
-                states[f"{prefix}{label}_net.pth"] = network.state_dict()
-                states[f"{prefix}{label}_optimizer.pth"] = self.optimizers[prefix].state_dict()
-            save_states(self.save_dir, label, states)
+        """Write networks, optimizers and the state of training after `epoch`, under each label.
+
+        The networks are those of `model_to_keep`. Where they are not those that are trained, the
+        state of training has the latter, and their average. Every process calls this, the first
+        one writes.
+        """
+        state = {"epoch": epoch, "iteration": self.iteration, "seed": self.seed}
+        if self.average is not None or self.whitens:
+            state["weights"] = self._copy_of_weights()
+        if self.average is not None:
+            state["average"] = self.average
+        with self.model_to_keep():
+            for label in labels if self.rank == 0 else ():
+                states = {f"{label}_training_state.pth": state}
+                for prefix, network in self.model.networks.items():
+                    states[f"{prefix}{label}_net.pth"] = network.state_dict()
+                    states[f"{prefix}{label}_optimizer.pth"] = self.optimizers[prefix].state_dict()
+                save_states(self.save_dir, label, states)
 
     def resume(self, load_epoch, keeps_seed=False):
         """Load a checkpoint to go on from; with `keeps_seed`, also the seed that it was begun with.
@@ -284,8 +436,10 @@ class Trainer:
                 continue
             state = load_state(path, self.model.device)
             # How a step is computed is this run's own business.
+            names = ["lr", "fused", "capturable", "foreach"]
+            names += [] if self.keeps_decay else ["weight_decay"]
             own = [
-                {name: group[name] for name in ("lr", "fused", "capturable", "foreach")}
+                {name: group[name] for name in names if name in group}
                 for group in optimizer.param_groups
             ]
             try:
@@ -299,11 +453,15 @@ class Trainer:
                 ) from None
         path = folder / f"{label}_training_state.pth"
         if not path.exists():
-            batches = -(-len(self.dataset) // self.batch_size)
-            self.iteration = self.count_from_epoch * batches
+            self.iteration = self.count_from_epoch * self.n_batches
+            self.average = self._copy_of_weights() if self.ema else None
             return None
-        state = load_state(path)
+        state = load_state(path, self.model.device)
         self.iteration = state["iteration"]
+        if self.ema:
+            self.average = state.get("average") or self._copy_of_weights()
+        if "weights" in state and (self.average is not None or self.whitens):
+            self._set_weights(state["weights"])
         if keeps_seed:
             self.seed = state["seed"]
         return state["epoch"]

@@ -14,7 +14,11 @@ from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
 from loopdraw.model.decoding import decode_batch
 from loopdraw.model.networks.encoders import build_decoder, build_encoder
+from loopdraw.model.networks.planned import PlannedDecoder
+from loopdraw.model.prior import NormalPrior, load_prior
 from loopdraw.options import options_for, parse_options
+
+PLAN_SHARE = 0.5  # weight of the plan's own losses
 
 
 class LoopSeqEncoderDecoderModel:
@@ -66,6 +70,7 @@ class LoopSeqEncoderDecoderModel:
         self.device = torch.device(device)
         self.architecture = architecture
         self.latent_size = latent_size
+        self.prior = NormalPrior(latent_size)  # what random latents are drawn from
         self.reco_loss_type = reco_loss_type
         self.binary_flag_loss_weight = binary_flag_loss_weight
         self.enc_kl_weight = enc_kl_weight
@@ -111,6 +116,11 @@ class LoopSeqEncoderDecoderModel:
     def needs_point_clouds(self):
         """Whether the encoder reads points on the surface instead of loops."""
         return self.architecture.startswith("pointnet")
+
+    @property
+    def is_planned(self):
+        """Whether the decoder plans the shape first: transformer version 4."""
+        return isinstance(self.decoder, PlannedDecoder)
 
     @property
     def networks(self):
@@ -168,10 +178,13 @@ class LoopSeqEncoderDecoderModel:
         latents = mu
         if noise is not None and self.enc_kl_weight > 0:
             latents = mu + noise * torch.exp(0.5 * log_sigma_squared)
-        outputs = self.teacher_forced(batch, latents)
-        present = (~batch.padding[1:]).to(outputs.dtype)  # (T, B)
+        present = (~batch.padding[1:]).to(batch.targets.dtype)  # (T, B)
         if weights is not None:
             present = present * weights
+        kl = kl_divergence(mu, log_sigma_squared, weights)
+        if self.is_planned:
+            return self._planned_loss(batch, latents, present, n_present), kl
+        outputs = self.teacher_forced(batch, latents)
         reconstruction = reconstruction_loss(
             outputs,
             batch.targets,
@@ -181,7 +194,31 @@ class LoopSeqEncoderDecoderModel:
             self.reco_loss_type,
             self.binary_flag_loss_weight,
         )
-        return reconstruction, kl_divergence(mu, log_sigma_squared, weights)
+        return reconstruction, kl
+
+    def _planned_loss(self, batch, latents, present, n_present):
+        """As `reconstruction_loss`, and half of it again for what the plan alone says.
+
+        The first flag is no decision. True flags say which loop of the plan a timestep is.
+        """
+        inputs, targets = batch.inputs[:-1], batch.targets
+        n_present = present.sum() if n_present is None else n_present
+        outputs, plan_logits, plan_points, _ = self.decoder(
+            inputs, latents, next_flags=targets[..., -1], with_plan=True
+        )
+        counted = present if batch.point_weights is None else present * batch.point_weights
+        decided = torch.cat([torch.zeros_like(present[:1]), present[1:]])
+        loss = 0.0
+        for share, points, logits in (
+            (1.0, outputs[..., :-1], outputs[..., -1]),
+            (PLAN_SHARE, plan_points, plan_logits),
+        ):
+            difference = points - targets[..., :-1]
+            error = difference.square() if self.reco_loss_type == "l2" else difference.abs()
+            entropy = F.binary_cross_entropy_with_logits(logits, targets[..., -1], reduction="none")
+            entropy = self.binary_flag_loss_weight * (entropy * decided).sum()
+            loss = loss + share * ((error.mean(dim=-1) * counted).sum() + entropy) / n_present
+        return loss
 
     def kl_loss(self, kl, anneal=1.0):
         """The KL loss as logged: weight x annealing factor x the divergence, or its floor."""
@@ -201,8 +238,18 @@ class LoopSeqEncoderDecoderModel:
         -------
         (B, T, F) float32 array, not normalised, flags between 0 and 1; all zero from the end of a
         sequence on (its end-of-sequence timestep, or the first loop past the last plane)
+
+        Raises
+        ------
+        UserError
+            When the latents have another size.
         """
         latents = torch.as_tensor(np.asarray(latents), dtype=torch.float32, device=self.device)
+        if latents.ndim not in (1, 2) or latents.shape[-1] != self.latent_size:
+            raise UserError(
+                f"decode: latents of shape {tuple(latents.shape)}; a latent of this model is "
+                f"{self.latent_size} numbers"
+            )
         latents = latents.reshape(-1, self.latent_size)
         self.eval()
         n_steps, representation = self.info.n_timesteps, self.info.representation
@@ -310,7 +357,15 @@ def _explain_mismatch(error):
 
 
 def load_model(
-    folder, *, optfile=None, settings=None, epoch=-1, info=None, device="cpu", report=print
+    folder,
+    *,
+    optfile=None,
+    settings=None,
+    epoch=-1,
+    info=None,
+    device="cpu",
+    prior=None,
+    report=print,
 ):
     """Load a trained model from the folder of its checkpoint.
 
@@ -324,6 +379,8 @@ def load_model(
     info : DatasetInfo; by default `dataset_info.npz` of the folder, or else what the dataset says
         that the options name
     device : torch.device or str
+    prior : "auto": random latents are drawn from the prior in the folder, if one was fitted;
+        "normal": from the standard normal. By default as the options say.
     report : function that gets lines of progress
 
     Returns
@@ -352,4 +409,6 @@ def load_model(
         info, device, **options_for(LoopSeqEncoderDecoderModel, settings)
     )
     model.load(folder, epoch)
+    if (prior or settings.get("prior")) != "normal":
+        model.prior = load_prior(folder, model.latent_size, model.decoder, report)
     return model

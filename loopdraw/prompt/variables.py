@@ -17,7 +17,8 @@ from loopdraw.files import UserError, read_text
 
 LATENT_HELP = """\
 A latent is written as one of
-  ?         random: standard normal numbers, drawn when the action runs
+  ?         random: {prior},
+            drawn when the action runs
   $name     a variable ("help assign", "help variables")
   |file     a text file of numbers, or an edit file (.json: the latent in it), relative to the
             working directory
@@ -202,4 +203,4 @@ class ValueReader:
             return operand.value
         if operand.awaited:
             return operand.check(self.variables[operand.awaited], operand.text)
-        return rng.standard_normal(self.settings.latent_size)
+        return self.settings.prior.draw(rng, 1)[0]

@@ -1,15 +1,15 @@
 """Which loops of neighbouring planes belong together.
 
-Between two planes the loops of one kind, outer boundaries or holes, form groups that are blended
-into each other:
+Between two planes, loops of one kind (outer boundaries or holes) form groups that are blended into
+each other:
 
 ===============================  =================================================================
 loops of a group                 what happens between the planes
 ===============================  =================================================================
-one or more on both planes       they split, merge or go on
-one on both, moved sideways      it goes on as a slanting tube
-a loop on one plane only         it ends where the planes before let expect it, else half-way
-one close to one of the other    it leans on that one, as the root of a handle does
+one or more on both planes       they split, merge or continue
+one on both, moved sideways      it continues as a slanting tube
+a loop on one plane only         it ends where the planes before suggest, otherwise half-way
+one close to one of the other    it leans on that one, like the root of a handle
 a hole in solid that ends        it ends with the solid
 a hole over open space           it opens to the outside
 ===============================  =================================================================
@@ -24,21 +24,21 @@ from scipy.sparse.csgraph import connected_components
 
 from loopdraw.loops.nesting import touching_boxes
 
-# Loops that overlap less than this share of the smaller one do not belong together.
+# Loops whose overlap is less than this share of the smaller one do not belong together.
 LEAST_OVERLAP = 0.02
-LEAST_JOINT = 0.6  # the same, when both go on as other loops
-# Loops that do not overlap are still one slanting tube when the gap between them is less than this
-# many plane distances and they have the same shape: overlap over union once moved together.
+LEAST_JOINT = 0.6  # the same, if both continue as other loops
+# Loops that do not overlap are still one slanting tube if the gap between them is less than this
+# many plane distances and they have the same shape: overlap over union after moving them together.
 LARGEST_GAP = 2.5
 LEAST_LIKENESS = 0.4
 # A loose end reaches a loop of the other plane over a gap of this many plane distances.
 NEAR_GAP = 0.4
-HANDLE_GAP = 0.8  # the same for the other end of what hangs on that part already
+HANDLE_GAP = 0.8  # the same for the second end of what is already attached to that part
 MOST_SCRAP_PLANES = 2  # that a part takes which stands on nothing, not even on the end planes
-WIDEST_TUBE = 4  # plane distances: wider loops are no handles and end by themselves
+WIDEST_TUBE = 4  # plane distances: wider loops are not handles and end by themselves
 # A pair that has moved by more than this share of its thickness is blended in a moving frame.
 STRAIGHT_SHIFT = 0.25
-# Loops go on as each other when their areas and their widths are in this ratio at most.
+# Two loops can be one part cut twice if their areas and widths have at most these ratios.
 LARGEST_AREA_RATIO = 4
 LARGEST_WIDTH_RATIO = 2
 
@@ -47,8 +47,8 @@ LARGEST_WIDTH_RATIO = 2
 class Taper:
     """How loops end between their plane and the next.
 
-    Their radius is radius * sqrt(1 + slope * t + curvature * t^2) at a fraction t of the way,
-    never more than at t = 0; at t = `end` a flat cap closes what is left.
+    At a fraction t of the way, their radius is radius * sqrt(1 + slope * t + curvature * t^2), and
+    never more than at t = 0. At t = `end` a flat cap closes what is left.
     """
 
     radius: float
@@ -57,14 +57,14 @@ class Taper:
     end: float = 0.5
 
     def inset(self, t):
-        """Distance between the boundary at the fractions t and that on the plane."""
+        """How far the boundary at the fractions t lies inside the boundary on the plane."""
         ratio = np.clip(1 + self.slope * t + self.curvature * t**2, 0, 1)
         return self.radius * (1 - np.sqrt(ratio))
 
 
 @dataclasses.dataclass
 class Group:
-    """Loops of one kind, `lower` of one plane and `upper` of the next, that belong together."""
+    """Loops of one kind that belong together: `lower` on one plane, `upper` on the next."""
 
     slab: int
     solid: bool
@@ -91,12 +91,12 @@ def group_loops(loops, heights):
 
     Returns
     -------
-    list (one item a slab, P - 1) of lists of Group, outer ones first
+    list, per slab (P - 1), of lists of Group, outer ones first
     """
     n = len(loops)
     gaps = LARGEST_GAP * np.append(np.diff(heights), 0)[loops.plane]
     lower, upper = _links(loops, gaps)
-    # Every loop is two nodes: i as a lower one of the slab above it, n + i as an upper one of the
+    # Each loop is two nodes: i as a lower loop of the slab above it, n + i as an upper loop of the
     # slab below it.
     graph = coo_array((np.ones(len(lower)), (lower, n + upper)), shape=(2 * n, 2 * n))
     _, label = connected_components(graph, directed=False)
@@ -130,8 +130,8 @@ def _links(loops, gaps):
     linked[thin] = _likeness(loops.polygons[lower[thin]], loops.polygons[upper[thin]]) > 0.5
     lower, upper = lower[linked], upper[linked]
 
-    # A handle that slants as much as the wall beside it overlaps that wall on the next plane. Two
-    # loops that each go on as another one are not linked for a small overlap.
+    # A handle that slants as much as the wall beside it overlaps that wall on the next plane. So a
+    # small overlap does not link two loops that each continue as another one.
     above, below, tubes = _successors(loops, gaps)
     crossing = (
         (above[lower] >= 0) & (above[lower] != upper)
@@ -153,12 +153,12 @@ def _links(loops, gaps):
 
 
 def _successors(loops, gaps):
-    """Loops that may be one and the same part cut twice: near, and alike in size.
+    """Loops that may be the same part cut twice: close to each other and similar in size.
 
     Returns
     -------
-    above, below : (n,) int, where two loops are each other's nearest such loop, else -1
-    pairs : (m, 2) int, all such pairs that lie close enough, nearest first
+    above, below : (n,) int, for loops that are each other's nearest such loop, otherwise -1
+    pairs : (m, 2) int, all such pairs that are close enough, nearest first
     """
     above, below = np.full(len(loops), -1), np.full(len(loops), -1)
     widths = np.maximum(loops.high - loops.low, 1e-3)
@@ -171,8 +171,8 @@ def _successors(loops, gaps):
         ratio = loops.area[lower] / loops.area[upper]
         stretch = widths[lower] / widths[upper]
         gap = np.maximum(loops.low[lower] - loops.high[upper], loops.low[upper] - loops.high[lower])
-        # A slanting tube is cut into ovals that follow each other along their long axis, so that
-        # the way between them counts in units of their width in that direction.
+        # A slanting tube is cut into ovals that are shifted along their long axis. So the distance
+        # between them is measured in units of their width in that direction.
         shift = loops.centroid[upper] - loops.centroid[lower]
         spread = loops.spread[lower] + loops.spread[upper]
         distance = np.einsum("...i,...ij,...j->...", shift, np.linalg.inv(spread), shift)
@@ -218,7 +218,7 @@ def _shift(loops, group):
 
 
 def _set_ends(loops, groups, lone):
-    """Decide how the loops without a partner end, those where `lone`, (2 n,) bool."""
+    """Decide how loops without a partner end: those where `lone`, (2 n,) bool, is true."""
     n = len(loops)
     # The loop that alone continues a loop below (row 0) or above it (row 1), or -1.
     continued = np.full((2, n), -1)
@@ -250,12 +250,12 @@ def _set_ends(loops, groups, lone):
 
 
 def _lean(loops, groups, thicknesses):
-    """Let loose ends that come close to a larger part reach it.
+    """Attach loose ends to larger parts that are close.
 
-    The root of a handle may run level between two planes; then the loops of the handle overlap
-    nothing. Nothing floats either: of a part that reaches neither the first nor the last plane with
-    loops, or is a scrap there like the tip of a spout, and hangs on nothing, one end may be farther
-    away.
+    The root of a handle may be horizontal and lie between two planes; then the loops of the handle
+    overlap nothing. One end may also be farther away if the part would float otherwise: if nothing
+    holds it and it does not reach the first or last plane with loops, or is only a scrap there,
+    like the tip of a spout.
     """
     solids = [group for group in groups if group.solid]
     start = [loop for group in solids for loop in group.members]
@@ -304,10 +304,11 @@ def _lean(loops, groups, thicknesses):
 
 
 def _taper(loops, loop, before):
-    """Where a loop ends, from its radius on the planes before: squared, a parabola in height.
+    """Where a loop ends, from its radius on the planes before.
 
-    That is exact for spheres, cones and paraboloids. When it does not reach zero before the next
-    plane, the end is half-way: the best guess for a cylinder.
+    The squared radius is taken as a parabola in height, which is exact for spheres, cones and
+    paraboloids. If it does not reach zero before the next plane, the loop ends half-way: the best
+    guess for a cylinder.
     """
     n_holes = np.bincount(loops.parent[loops.parent >= 0], minlength=len(loops))
     radii, n_holes_of_end = [loops.radius[loop]], n_holes[loop]

@@ -1,18 +1,18 @@
-"""A shape in formats of other programs: meshes, and its slices as drawings or numbers.
+"""A shape in formats for other programs: meshes, and slices as drawings or numbers.
 
 =======  =====================================================================================
 format   files
 =======  =====================================================================================
 glb      the mesh, for viewers and the web
-ply      the mesh, for programs of the field
+ply      the mesh, for geometry programs
 stl      the mesh, for 3D printing
-svg      one drawing a slice, to scale, all with the same frame so that they can be stacked
+svg      one drawing per slice, to scale, all with the same frame so that they can be stacked
 sheet    all slices in one drawing, to scale
 json     planes and loops as numbers
 =======  =====================================================================================
 
-Drawings show the slices as seen against the normals of their planes ("from above"), filled where
-there is solid, 100 mm to the unit of the dataset: shapes of length 1 come out 10 cm long.
+Drawings show the slices from above (against the normals of their planes), filled where there is
+solid. One unit of the dataset is 100 mm, so shapes of length 1 become 10 cm long.
 """
 
 import json
@@ -30,7 +30,7 @@ LOOPS_FORMAT, LOOPS_VERSION = "LoopDraw loops", 1
 
 
 def export_shape(stem, planes, loops_by_plane, mesh, formats):
-    """Write a shape in some formats.
+    """Write a shape in one or more formats.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def export_shape(stem, planes, loops_by_plane, mesh, formats):
 
 
 def parse_formats(text):
-    """The formats named in "glb,svg"; UserError for another name."""
+    """The formats named in a text such as "glb,svg"; UserError for an unknown name."""
     names = [name.strip().lower().lstrip(".") for name in text.split(",")]
     for name in names:
         if name not in FORMATS:
@@ -133,7 +133,7 @@ def save_sheet(path, planes, loops_by_plane):
 
 
 def _drawings(planes, loops_by_plane):
-    """The slices that have loops as SVG elements.
+    """The slices that have loops, as SVG elements.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Signed distances to loops, blended from plane to plane into the field of a solid.
 
-All lengths are in grid cells: node (row, column) of a plane lies at u = column, v = row. A field
-is an array (2, ..., rows, columns) of two parts: F, negative inside, and D, the thickening it
-holds. Walls thinner than a cell or two would fall between the nodes, so they are widened, as are
-the gaps between them; D says by how much (in cells, positive outwards), so that the surface can be
+All lengths are in grid cells: node (row, column) of a plane lies at u = column, v = row. A field is
+an array (2, ..., rows, columns). Its first part holds distances, negative inside. Walls thinner
+than a cell or two would fall between the nodes, so they are widened, and so are the gaps between
+them. The second part says by how much (in cells, positive outwards), so that the surface can be
 moved back.
 """
 
@@ -12,10 +12,10 @@ from scipy.ndimage import distance_transform_edt
 
 from loopdraw.loops.geometry import following
 
-MARGIN = 3  # cells between a loop and the end of the window that its distances are computed on
+MARGIN = 3  # cells between a loop and the border of the window for its distances
 LONGEST_SLOPE = 2  # plane distances: a wider ledge between two planes is flat in its middle
-MOST_MOVEMENT = 6  # cells a slab: boundaries that move farther are no walls but ledges
-BLENDING_OVERLAP = 2  # cells by which blends of separate loops may overlap and still be parted
+MOST_MOVEMENT = 6  # cells per slab: boundaries that move farther are ledges, not walls
+BLENDING_OVERLAP = 2  # cells by which blends of separate loops may overlap and stay separate
 FAR = np.float32(1e6)
 THINNEST = 1.5  # cells: a strip this wide holds connected nodes, in any direction
 CHUNK = 60_000  # distances computed at once, so that they stay in the processor's cache
@@ -66,7 +66,7 @@ class LoopFields:
         return (top, bottom, left, right)
 
     def _plane(self, k):
-        """The field of plane k, (2, rows, columns) float32; None where it carries no loop."""
+        """The field of plane k, (2, rows, columns) float32; None if it has no loop."""
         members = self.loops.on_plane(k)
         if not len(members):
             return None
@@ -92,14 +92,14 @@ class LoopFields:
         for group, window in zip(self.slabs[k], self.group_windows[k], strict=True):
             if not group.ends_with_parent:
                 part = self._blend(group, window, fractions)
-                # What leans on something is to join it.
+                # A part that leans on another one must join it.
                 least_gap = -BLENDING_OVERLAP if group.leans_on < 0 else THINNEST
                 thinnest = THINNEST + self._movement(group, window) / (len(fractions) + 1)
                 _merge(field, part, window, group.solid, not _opens(group), least_gap, thinnest)
         return field
 
     def _blend(self, group, window, fractions):
-        """Field of a group at some fractions of its slab, (2, m, rows, columns) of its window."""
+        """Field of a group at fractions of its slab, (2, m, rows, columns) of its window."""
         thickness = np.float32(self.heights[group.slab + 1] - self.heights[group.slab])
         lower, upper = self._union(group.lower, window), self._union(group.upper, window)
         t = fractions[:, None, None]
@@ -143,7 +143,7 @@ class LoopFields:
         return part
 
     def _union(self, members, window):
-        """Field of some loops of one plane together on a window, None where there are none."""
+        """Field of some loops of one plane together on a window; None if there are none."""
         if not len(members):
             return None
         largest_first = members[np.argsort(-self.loops.area[members], kind="stable")]
@@ -174,7 +174,7 @@ def _mix(lower, upper, t):
 
 
 def _cut(field, window, origin=(0, 0, 0, 0)):
-    """The part that lies in a window, of a field on a window that starts at `origin`."""
+    """The part of a field inside a window; the field itself starts at `origin`."""
     rows = slice(window[0] - origin[0], window[1] - origin[0])
     return field[..., rows, window[2] - origin[2] : window[3] - origin[2]]
 
@@ -197,11 +197,11 @@ def _merge(
     thinnest=THINNEST,
     origin=(0, 0, 0, 0),
 ):
-    """Add a solid to a field or take a hole out of it, in place, keeping walls and gaps apart.
+    """Add a solid to a field or cut a hole into it, in place; thin walls and gaps are widened.
 
-    Of a wall thinner than `thinnest` the missing part is added, half on either side. Where a solid
-    comes closer than that to what is already there, the gap is widened on the other side, since
-    what comes later is the smaller; but solids that overlap, by a gap below `least_gap`, unite.
+    A wall thinner than `thinnest` is thickened, half on each side. If a solid comes closer than
+    that to what is already there, the gap is widened on the side of what is there, which is larger.
+    But solids that overlap, with a gap below `least_gap`, unite.
     """
     own, own_thickening = _cut(field, window, origin)
     added, added_thickening = part
@@ -228,10 +228,10 @@ def _merge(
 def _overhang(shape, other, thickness):
     """Distances to the loops of the next plane, changed where this plane's shape overhangs them.
 
-    Linear blending lets the surface leave the edge of `shape` and reach that of `other`: right for
-    a slope, but a bar that sticks out, a horizontal handle, would become a sheet that thins out
-    along its length. Where the edge is nearer to the middle line of such a bar than to `other`,
-    the bar is given an oval section that ends half-way at most.
+    With linear blending the surface goes from the edge of `shape` to the edge of `other`. That is
+    right for a slope. But a bar that sticks out, such as a horizontal handle, would become a sheet
+    that thins out along its length. Where the edge is nearer to the middle line of such a bar than
+    to `other`, the bar gets an oval section that ends half-way at most.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def _overhang(shape, other, thickness):
 
     Returns
     -------
-    (rows, columns) float32, to be used in place of `other`
+    (rows, columns) float32, to use instead of `other`
     """
     excess = (shape < 0) & (other > -shape)
     if not excess.any() or other[excess].max() < 2:
@@ -258,7 +258,7 @@ def _overhang(shape, other, thickness):
 
 
 def _shifted(field, shift):
-    """A field moved by (u, v) cells, sampled linearly; beyond its edge it goes on unchanged."""
+    """A field moved by (u, v) cells, sampled linearly; beyond its edge the edge is repeated."""
     for axis, amount in ((-1, shift[0]), (-2, shift[1])):
         whole = int(np.floor(-amount))
         part = np.float32(-amount - whole)
@@ -274,8 +274,8 @@ def _shifted(field, shift):
 def loop_field(points, window):
     """The field of what one loop encloses.
 
-    Where the loop encloses less than `THINNEST` between two of its sides, or leaves less open, as
-    in a narrow notch, its boundary there is given a width of its own.
+    Where the loop is narrower than `THINNEST`, or leaves a narrower notch open, its boundary is
+    widened.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def loop_field(points, window):
     column, row = (np.floor(middles).astype(int) + np.arange(-1, 3)[:, None, None]).T
     around = distances[row.T[:, None], column.T[None]]
     for side in (1, -1):
-        # How deep the nodes around each piece lie inside (outside) at most.
+        # How far inside (outside) the nodes around each piece lie at most.
         thin = (-side * around).max(axis=(0, 1)) < THINNEST / 2
         if thin.any():
             widened = _segment_distances(starts[thin], ends[thin], window) - THINNEST / 2
@@ -304,7 +304,7 @@ def loop_field(points, window):
 
 
 def _cell_long_pieces(points):
-    """The edges of a loop cut into pieces at most a cell long: starts, ends, (m, 2) float."""
+    """The edges of a loop, cut into pieces of a cell or less: starts, ends, (m, 2) float."""
     edges = following(points) - points
     counts = np.maximum(np.ceil(np.hypot(edges[:, 0], edges[:, 1])).astype(int), 1)
     edge = np.repeat(np.arange(len(points)), counts)
@@ -317,7 +317,7 @@ def _cell_long_pieces(points):
 def signed_distances(points, window):
     """Exact distances from grid nodes to a closed loop, negative inside.
 
-    A loop that crosses itself holds everything that it winds around.
+    A loop that crosses itself encloses everything that it winds around.
 
     Parameters
     ----------

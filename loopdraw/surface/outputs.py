@@ -1,9 +1,16 @@
 """The files that `--save` writes, and their names: nothing is ever overwritten.
 
-`inference-#.obj` the mesh (other endings with `--save_format`), `inference-#-latent.txt` the latent
-(numpy.savetxt; none for items of the dataset and given sequences), `inference-#-slices.npz` the
-loops. For new shapes # is a number, one more than the highest present. For others it is a label:
-gt<i>, reco<i>, seqviz, and where that is taken gt<i>-1, gt<i>-2 and so on.
+==========================  =====================================================================
+file                        content
+==========================  =====================================================================
+`inference-#.obj`           the mesh; other endings with `--save_format`
+`inference-#-latent.txt`    the latent, as written by `numpy.savetxt`; not for items of the dataset
+                            and given sequences
+`inference-#-slices.npz`    the loops
+==========================  =====================================================================
+
+For new shapes # is a number, one more than the highest present. For others it is a label: gt<i>,
+reco<i>, seqviz, and if that is taken gt<i>-1, gt<i>-2 and so on.
 """
 
 import itertools
@@ -16,7 +23,7 @@ from loopdraw.loops.mesh_files import save_mesh
 from loopdraw.loops.slices_files import save_slices
 from loopdraw.surface.export import export_shape
 
-# The mesh is written last: where it is, all the others are.
+# The mesh is written last: if it is there, so are the others.
 SUFFIXES = ("-slices.npz", "-latent.txt", ".obj")
 MESH_FORMATS = ("obj",)  # by default
 

@@ -1,7 +1,7 @@
-"""Loops to a surface by screened Poisson reconstruction, as the paper does; for comparison.
+"""Loops to a surface by screened Poisson reconstruction, as in the paper; for comparison.
 
-It needs pymeshlab, which is not among the requirements. `reconstruction` is faster, closer to
-the loops and always closed.
+It needs pymeshlab, which is not in the requirements. `reconstruction` is faster, closer to the
+loops and always closed.
 """
 
 import numpy as np
@@ -26,12 +26,12 @@ def poisson_mesh(planes, loops_by_plane, depth=POISSON_DEPTH):
     Returns
     -------
     vertices : (n, 3) float64
-    faces : (m, 3) int64; neither closed nor complete in general
+    faces : (m, 3) int64; in general neither closed nor complete
 
     Raises
     ------
     ValueError
-        When there is no loop, or it has points that are not finite.
+        When there are no loops, or one has points that are not finite.
     UserError
         When pymeshlab is not installed.
 

@@ -1,6 +1,6 @@
-"""Vertices of a reconstructed mesh: laid exactly onto the given loops, and evened out.
+"""Vertices of a reconstructed mesh, moved exactly onto the given loops and spaced evenly.
 
-Only positions change here, never the triangles, so a closed mesh stays closed.
+Only positions change, never triangles, so a closed mesh stays closed.
 """
 
 import numpy as np
@@ -8,19 +8,19 @@ from scipy.sparse import csc_array, csr_array
 
 from loopdraw.loops.geometry import following
 
-EVENING_STEPS = 12  # of the vertices along the loops
-CARRYING_STEPS = 6  # of the moves from the planes to what lies between them
-RELAXING_STEPS = 4  # of all others
-TAKEN_BACK = 0.85  # of the thickening; the rest keeps the thinnest sheets from turning inside out
-SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices that lie as close as this
-MEETINGS = 10  # rounds of moving vertices that meet back apart
+EVENING_STEPS = 12  # of spacing vertices along the loops
+CARRYING_STEPS = 6  # of spreading moves from the planes to what lies between
+RELAXING_STEPS = 4  # of evening out all other vertices
+TAKEN_BACK = 0.85  # of the thickening; the rest keeps thin sheets from turning inside out
+SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices this close
+MEETINGS = 10  # rounds of separating vertices that meet
 IN_CAP = -2  # in place of a vertex's plane
 EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
-SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this get a vertex of their own
+SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this get their own vertex
 
 
 def polish(vertices, faces, plane, excess, loops):
-    """Lay a mesh onto its loops, take back its thickening and even out its triangles.
+    """Move a mesh onto its loops, undo its thickening and even out its triangles.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def polish(vertices, faces, plane, excess, loops):
     polished[plane >= 0] = laid[plane >= 0]
     polished = _relax(polished, faces, fixed=plane >= 0, level=plane == IN_CAP)
     polished[:, 2] = polished[:, 2].clip(vertices[:, 2].min(), vertices[:, 2].max())
-    # Loops may touch or cross, and then vertices meet; those go back to where they were, and then
-    # those that they meet there.
+    # Where loops touch or cross, vertices meet. Those go back to where they were, and then those
+    # that they meet there.
     for _ in range(MEETINGS):
         meeting = _meeting(polished)
         if not len(meeting):
@@ -66,25 +66,26 @@ def volumes(vertices, faces):
 
 
 def _cross(a, b):
-    """Cross product of vectors as tuples of three arrays; `np.cross` takes much longer."""
+    """Cross product of vectors as tuples of three arrays; `np.cross` is much slower."""
     return tuple(a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1)))
 
 
 def _meeting(vertices):
-    """Indices of vertices in the place of another one."""
+    """Indices of vertices at the same place as another one."""
     place = np.round(vertices / SAME_PLACE).astype(np.int64) @ _HASH
     _, index, count = np.unique(place, return_inverse=True, return_counts=True)
     return np.flatnonzero(count[index] > 1)
 
 
-# Three large odd numbers: different places get different sums, up to a chance that does no harm.
+# Three large odd numbers: different places get different sums, but for harmless accidents.
+# `np.unique(axis=0)` needs no such sums, but is six times slower.
 _HASH = np.array([6364136223846793005, 3935559000370003845, 2862933555777941757])
 
 
 def _vertex_normals(vertices, faces):
-    """Unit normals (n, 3), the mean of the faces' normals weighted by area, and flatness (n,).
+    """Unit normals (n, 3), the area-weighted mean over the faces, and flatness (n,).
 
-    The flatness is 1 where all faces around a vertex look the same way, less on edges and corners.
+    The flatness is 1 where all faces around a vertex have the same normal, and less on edges.
     """
     a, b, c = faces.T
     coordinates = vertices.T
@@ -92,7 +93,7 @@ def _vertex_normals(vertices, faces):
     second = tuple(x[c] - x[a] for x in coordinates)
     normals = _cross(first, second)  # of the faces, twice as long as their areas
     areas = np.sqrt(sum(component**2 for component in normals))
-    # Row by vertex, column by face: its product sums over the faces around each vertex.
+    # A row per vertex, a column per face: the product sums over the faces around each vertex.
     around = csc_array(
         (np.ones(faces.size), faces.ravel(), np.arange(0, faces.size + 1, 3)),
         shape=(len(vertices), len(faces)),
@@ -104,7 +105,7 @@ def _vertex_normals(vertices, faces):
 
 
 def _relax(vertices, faces, fixed, level):
-    """Move vertices along the surface towards the middle of their neighbours, but not off edges.
+    """Move vertices along the surface towards the mean of their neighbours, but not off edges.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def _relax(vertices, faces, fixed, level):
     -------
     (n, 3) float
     """
-    # In a closed oriented mesh every edge occurs once in each direction: no duplicates to remove.
+    # In a closed oriented mesh each edge occurs once in each direction, so there are no duplicates.
     start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
     neighbours = csr_array((np.ones(len(start)), (start, end)), shape=(len(vertices),) * 2)
     share = 1 / np.maximum(neighbours.sum(axis=1), 1)
@@ -133,12 +134,12 @@ def _relax(vertices, faces, fixed, level):
 
 
 def _carry_on(moves, vertices, normals, faces, known):
-    """Let the moves of the vertices on the planes carry on between the planes.
+    """Continue the moves of the vertices on the planes between the planes.
 
-    A sharp corner that grid cells cut off is restored on the planes by moving a vertex onto it;
-    without its neighbours above and below, the edge through those corners would be scalloped. Each
-    vertex between the planes takes the mean of the moves of its neighbours above and below, those
-    straight up or down the surface counting most.
+    On the planes, a sharp corner that grid cells cut off is restored by moving a vertex onto it. If
+    its neighbours above and below stayed, the edge through those corners would be wavy. So each
+    vertex between the planes moves by the mean of its neighbours above and below; neighbours
+    straight up or down the surface count most.
 
     Parameters
     ----------
@@ -169,14 +170,14 @@ def _carry_on(moves, vertices, normals, faces, known):
 def _lay_onto_loops(vertices, faces, plane, loops):
     """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
 
-    Each goes to the nearest point of the loops of its plane. There its neighbours on the same loop
-    pull it along until the steps are even; sharp corners of the loop each hold a vertex.
+    Each vertex goes to the nearest point of the loops of its plane. Then its neighbours on the same
+    loop pull it along until the spacing is even. Each sharp corner of a loop holds a vertex.
 
     Parameters
     ----------
     vertices : (n, 3) float, u, v and height
     faces : (m, 3) int
-    plane : (n,) int, plane of the vertices to move, -1 for all others
+    plane : (n,) int, plane of each vertex to move, -1 for all others
     loops : nesting.Loops
 
     Returns
@@ -219,7 +220,7 @@ def _edges_along_loops(faces, moved, loop, n_vertices):
 
 
 class _Curves:
-    """All loops end to end, as segments with their position along the loop."""
+    """All loops, one after the other, as segments with their position along the loop."""
 
     def __init__(self, loops):
         counts = np.array([len(points) for points in loops.points])
@@ -236,7 +237,7 @@ class _Curves:
         self.plane = loops.plane[self.loop]
 
     def nearest(self, points, plane):
-        """Loop (-1 where the plane has none) and position along it nearest to each point."""
+        """The nearest loop (-1 if the plane has none) and position along it for each point."""
         loop, arc = np.full(len(points), -1), np.zeros(len(points))
         for k in np.unique(plane):
             rows, segments = np.flatnonzero(plane == k), np.flatnonzero(self.plane == k)
@@ -259,7 +260,7 @@ class _Curves:
         return loop, arc
 
     def at(self, loop, arc):
-        """Points (n, 2) at positions along loops, which may run past the end."""
+        """Points (n, 2) at positions along loops; positions past the end wrap around."""
         position = self.offset[loop] + np.mod(arc, self.length[loop])
         segment = np.searchsorted(self.total, position, side="right") - 1
         segment = np.clip(segment, self.first[loop], self.first[loop] + self.counts[loop] - 1)
@@ -280,7 +281,7 @@ class _Curves:
         turn = turn / (self.size * self.size[before])
         corner = np.flatnonzero(turn < SHARP_TURN)
         corner = corner[np.argsort(turn[corner], kind="stable")]  # sharpest first
-        # Positions of the vertices along all loops together, to look up those beside a corner.
+        # Positions of the vertices along all loops, to find those next to a corner.
         place = self.offset[loop] + np.mod(arc, self.length[loop])
         order = np.argsort(place, kind="stable")
         count = np.bincount(loop, minlength=len(self.counts))

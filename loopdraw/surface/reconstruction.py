@@ -1,13 +1,12 @@
 """Loops to a closed surface mesh.
 
-The loops of each plane bound a solid: nested loops alternate between solid and hole. Signed
-distances to the loops are blended from plane to plane, loop by loop (`correspondence`,
-`fields`), on a grid that has a layer exactly at every plane; marching cubes [1] gives a
-closed mesh whose vertices are then laid onto the loops (`polish`).
+The loops of each plane bound a solid: nested loops alternate between solid and hole.
+`correspondence` finds which loops of neighbouring planes belong together. `fields` blends signed
+distances to them from plane to plane, on a grid with a layer exactly at each plane. Marching cubes
+[1] turns this into a closed mesh, and `polish` moves its vertices onto the loops.
 
-Where the loops reach the first or last plane the mesh ends there in a flat cap. Where they end
-before an empty plane, or a part of the shape ends between two planes, it goes on to where the
-loops before let expect its end, and half-way to the next plane when they do not tell.
+At the first and last plane the mesh ends in a flat cap. If a part of the shape ends between two
+planes, the loops before it show where; if they do not, it ends half-way.
 
 [1] Lorensen and Cline: Marching Cubes. SIGGRAPH 1987
 """
@@ -26,11 +25,11 @@ from loopdraw.surface.polish import IN_CAP, polish, volumes
 DEFAULT_RESOLUTION = 96
 PREVIEW_RESOLUTION = 28
 
-LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones cannot be seen
-LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers a slab
+LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones are invisible
+LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers per slab
 MOST_LAYERS_WHERE_STEEP = 12  # where thin parts move sideways and must not fall apart
-SPLINTER = 0.5  # cubic cells: the smallest part with loops of its own is larger
-NEAREST_TO_NODE = 0.02  # cells: how close a vertex may come to a grid node, so that none coincide
+SPLINTER = 0.5  # cubic cells: every part with its own loops is larger
+NEAREST_TO_NODE = 0.02  # cells: vertices stay this far from grid nodes, so that none coincide
 
 
 def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
@@ -50,8 +49,8 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
     Raises
     ------
     ValueError
-        When no loop encloses an area, a loop has points that are not finite, or the planes are
-        fewer than two or not in order along their normal.
+        When no loop encloses an area, a loop has points that are not finite, there are fewer than
+        two planes, or they are not in order along their normal.
     """
     heights = geometry.plane_heights(planes)
     steps = np.diff(heights)
@@ -70,7 +69,7 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
         raise ValueError("the loops enclose no area")
 
     # From here on lengths are in cells; node (row, column) of a layer lies at (u, v) = (column,
-    # row). The odd half keeps loops off the nodes where they follow the box's sides.
+    # row). The extra half keeps loops that follow the sides of the box off the nodes.
     origin = low - (MARGIN + 0.5) * cell
     shape = tuple(np.ceil((high - low) / cell).astype(int)[::-1] + 2 * MARGIN + 2)
     heights, rising = np.abs(heights - heights[0]) / cell, heights[-1] > heights[0]
@@ -91,13 +90,13 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
 
 
 def _layers(fields):
-    """The solid's field, layer upon layer.
+    """The field of the solid, layer by layer.
 
     Returns
     -------
     field : (2, layers, rows, columns) float32
     heights : (layers,) float
-    plane : (layers,) int, the plane that a layer lies on, or -1
+    plane : (layers,) int, the plane of each layer, or -1
     """
     carrying = [k for k, plane in enumerate(fields.planes) if plane is not None]
     first = max(carrying[0] - 1, 0)
@@ -124,13 +123,13 @@ def _fractions(fields, k):
     steep = n_layers
     for group in fields.slabs[k]:
         if group.shift is not None:
-            # A slanting tube: its section moves by a quarter of its length a layer at most.
+            # A slanting tube: per layer, its section moves by a quarter of its length at most.
             distance = max(np.hypot(*group.shift), 1e-9)
             sections = [loops.points[i] @ group.shift / distance for i in group.members]
             length = max(min(np.ptp(section) for section in sections), THINNEST)
             steep = max(steep, 4 * distance / length)
         elif not group.solid and len(group.lower) == len(group.upper) == 1:
-            # A slanting thin wall: it moves by half a cell a layer at most.
+            # A slanting thin wall: per layer, it moves by half a cell at most.
             walls = loops.radius[loops.parent[group.members]]
             if walls.min() < THINNEST:
                 radii = np.sqrt(loops.area[group.members] / np.pi)
@@ -149,8 +148,8 @@ def connected_parts(vertices, faces):
 
     Returns
     -------
-    part : (n,) int, the surface that a vertex belongs to
-    volume : (parts,) float, enclosed; negative where the faces are oriented inwards
+    part : (n,) int, the surface that each vertex belongs to
+    volume : (parts,) float, enclosed; negative if the faces are oriented inwards
     """
     part = _part_of_vertices(len(vertices), faces)
     return part, np.bincount(part[faces[:, 0]], weights=volumes(vertices, faces))
@@ -164,9 +163,9 @@ def _part_of_vertices(n_vertices, faces):
 
 
 def _without_splinters(vertices, faces, plane, excess):
-    """Leave out parts and hollows that no loop speaks of, as where loops cross each other.
+    """Remove parts and hollows that come from no loop, for example where loops cross.
 
-    They lie between two planes, or are next to nothing. Takes and gives what `_march` does.
+    They lie between two planes, or have almost no volume. Takes and returns what `_march` returns.
     """
     part = _part_of_vertices(len(vertices), faces)
     if not part.any():
@@ -194,22 +193,22 @@ def _march(field, heights, plane):
     plane : (n,) int: plane of a vertex on a loop, IN_CAP inside an end cap, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane to keep walls apart
     """
-    # Imported here: it takes as long as all the rest of the program's imports.
+    # Imported here because it is slow to import.
     from skimage.measure import marching_cubes
 
     field, thickening = field
     small = np.abs(field) < NEAREST_TO_NODE
     field[small] = np.where(field[small] < 0, -NEAREST_TO_NODE, NEAREST_TO_NODE)
     np.minimum(field, 4 * MARGIN, out=field)
-    # Whatever reaches the border of the grid is cut off there, never left open.
+    # What reaches the border of the grid is cut off and closed there.
     for border in (field[:, 0], field[:, -1], field[:, :, 0], field[:, :, -1]):
         np.maximum(border, 1, out=border)
     outside = np.ones_like(field[:1])
-    # "lorensen" decides every face of a cell by its corners alone, so that cells always fit
-    # together; the default method of the library leaves holes in rare cases. Of two ways to join
-    # corners across a face it takes the one that joins the lower values; with the sign changed
-    # it joins the outside, so that a narrow slanting gap stays open. "descent" gives faces that
-    # look outwards in (u, v, height), the reverse of the array's order.
+    # "lorensen" decides each face of a cell from its corners alone, so that cells always fit
+    # together. The library's default method leaves holes in rare cases. Of two ways to join corners
+    # across a face, "lorensen" joins the lower values. With the sign changed it joins the outside,
+    # so that a narrow slanting gap stays open. "descent" makes faces look outwards in
+    # (u, v, height), the reverse of the array's order.
     vertices, faces, _, _ = marching_cubes(
         -np.concatenate([outside, field, outside]),
         0.0,

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from loopdraw.data.augmentation import HISTORY_SHIFT, augment, canonical, disturb_history
+from loopdraw.data.augmentation import (
+    HISTORY,
+    augment,
+    canonical,
+    disturb_history,
+    vary_planes,
+    vary_profile,
+)
 from loopdraw.loops.representations import canonical_polyline
 
 N_PLANES = 5
@@ -90,6 +97,64 @@ def test_a_disturbed_history(batch):
     assert 0.45 < (missing.sum(dim=0) == 0).float().mean() < 0.65
     assert 0.2 < missing.float().mean() < 0.3
     moved = (disturbed - points)[: 2 * N_PLANES].mean(dim=-2).norm(dim=-1)
-    assert (moved > 0).all() and moved[~missing].amax() < 5 * HISTORY_SHIFT
+    assert (moved > 0).all() and moved[~missing].amax() < 5 * HISTORY.shift
     again = disturb_history(points, blank, torch.Generator().manual_seed(0))
     assert torch.equal(disturbed, again)
+
+
+def test_varied_profiles_keep_the_form_of_loops(batch):
+    points, flags = batch
+    varied = vary_profile(points, flags, N_PLANES, 0.1, torch.Generator().manual_seed(0))
+    assert (varied[2 * N_PLANES :] == 0).all()
+    factor = varied[: 2 * N_PLANES, ..., 0] / points[: 2 * N_PLANES, ..., 0]  # (T, B, n)
+    torch.testing.assert_close(factor, factor[..., :1].expand_as(factor), rtol=1e-3, atol=1e-4)
+    factor = factor[..., 0]
+    torch.testing.assert_close(factor[0::2], factor[1::2], rtol=1e-3, atol=1e-4)  # of a plane
+    assert factor.std(dim=0).min() > 1e-3 and factor.std(dim=1).min() > 1e-3
+
+
+def _vary(batch, spacing, mirrors, copies=1, seed=0):
+    points, flags = batch[0].repeat(1, copies, 1, 1), batch[1].repeat(1, copies)
+    generator = torch.Generator().manual_seed(seed)
+    return vary_planes(points, flags, N_PLANES, spacing, mirrors, generator)
+
+
+def test_planes_that_are_not_varied_stay(batch):
+    points, flags, lengths = _vary(batch, 0.0, False)
+    assert lengths.tolist() == [2 * N_PLANES] * 3
+    torch.testing.assert_close(points, batch[0][: 2 * N_PLANES], rtol=0, atol=1e-6)
+    assert torch.equal(flags, batch[1][: 2 * N_PLANES])
+
+
+def test_half_of_the_shapes_are_turned_upside_down(batch):
+    points, flags, _ = _vary(batch, 0.0, True, copies=100)
+    original = batch[0][: 2 * N_PLANES].repeat(1, 100, 1, 1)
+    order = torch.arange(2 * N_PLANES).view(N_PLANES, 2).flip(0).flatten()  # planes, not loops
+    same, turned = (
+        (points - wanted).abs().amax(dim=(0, 2, 3)) < 1e-5 for wanted in (original, original[order])
+    )
+    assert (same ^ turned).all() and 0.4 < turned.float().mean() < 0.6
+    assert torch.equal(flags, batch[1][: 2 * N_PLANES].repeat(1, 100))
+
+
+def test_varied_spacing_takes_loops_from_between_the_planes(batch):
+    points, flags, lengths = _vary(batch, 1.0, False, copies=20)
+    assert (lengths == 2 * N_PLANES).all() and (flags.sum(dim=0) == N_PLANES).all()
+    sizes = points[0::2].abs().amax(dim=(2, 3))  # (P, B), growing with height
+    assert (sizes.diff(dim=0) > -1e-6).all()
+    assert sizes[0].min() >= 0.29 and sizes[-1].max() <= 0.53
+    assert sizes[2].std() > 1e-3
+    # Inner loops stay inner ones.
+    assert (points[1::2].abs().amax(dim=(2, 3)) < 0.6 * sizes).all()
+
+
+def test_where_counts_differ_the_nearer_plane_is_taken(batch):
+    """With an inner loop on the upper planes only, no plane gets half of one."""
+    points, flags = (torch.cat([part[0:1], part[2:3], part[4:]]) for part in batch)
+    points, flags, lengths = _vary((points, flags), 1.0, True, copies=50)
+    assert lengths.min() < lengths.max()
+    for row in range(points.shape[1]):
+        loops = points[: lengths[row], row]
+        assert (loops.amax(dim=(1, 2)) > 0.1).all()
+        assert (points[lengths[row] :, row] == 0).all()
+        assert flags[: lengths[row], row].sum() == N_PLANES

@@ -6,7 +6,7 @@ import torch
 from small_dataset import small_options, write_dataset, write_split
 
 from loopdraw.data import dataset
-from loopdraw.data.dataset import load_datasets
+from loopdraw.data.dataset import DatasetInfo, load_datasets, order_ties
 from loopdraw.files import UserError
 from loopdraw.loops.representations import REPRESENTATIONS
 from loopdraw.options import options_for, parse_options
@@ -137,3 +137,53 @@ def test_statistics_of_more_shapes_than_are_taken_at_once():
     sequences[..., 1] = 0.1  # never varies
     mean, std = dataset._statistics(sequences, representation, "per_value")
     assert (mean == 0).all() and (std == 1).all()
+
+
+def test_ties_are_ordered_by_place():
+    """Two equal legs change places from plane to plane; a larger or smaller loop stays put."""
+    angles = -np.arange(32) * (2 * np.pi / 32)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    loops = [(0.3, 0.5), (0.1, 0.2), (0.1, -0.2), (0.05, -0.9), (0.1, -0.2), (0.1005, 0.2)]
+    sequence = np.zeros((1, 8, 65), dtype=np.float32)
+    for step, (radius, u) in enumerate(loops):
+        sequence[0, step, :-1] = (radius * ring + [u, 0]).ravel()
+    sequence[0, [0, 4, 6], -1] = 1
+    planes = np.array([[0, 0, 0, 0, 1, 1, -1, -1]])
+    before = sequence.copy()
+    ordered = order_ties(sequence, planes)
+    np.testing.assert_array_equal(sequence, before)
+    np.testing.assert_array_equal(ordered[0, :, :-1], before[0, [0, 2, 1, 3, 4, 5, 6, 7], :-1])
+    np.testing.assert_array_equal(ordered[..., -1], before[..., -1])
+    np.testing.assert_array_equal(order_ties(ordered, planes), ordered)
+
+
+def test_the_order_of_ties_goes_with_the_model(tmp_path):
+    root = write_dataset(tmp_path / "data")
+    for setting in (False, True):
+        train, _ = load_datasets(root, "fixed-res-polyline", order_ties=setting, report=id)
+        folder = tmp_path / str(setting)
+        folder.mkdir()
+        train.info.save(folder)
+        with np.load(folder / "dataset_info.npz") as arrays:
+            assert ("order_ties" in arrays) == setting
+        assert DatasetInfo.load(folder).order_ties is setting
+
+
+def test_batches_of_like_length(tmp_path):
+    root = write_dataset(tmp_path / "data", n_train=37, n_test=0)
+    train, _ = load_datasets(root, "fixed-res-polyline", report=id)
+    batches = train.shuffled(4, torch.Generator().manual_seed(0), of_like_length=True)
+    assert [len(batch) for batch in batches] == [4] * 9
+    assert len(set(torch.cat(batches).tolist())) == 36
+    spread = [np.ptp(train.lengths[batch]) for batch in batches]
+    assert np.mean(np.array(spread) == 0) > 0.7
+    other = train.shuffled(4, torch.Generator().manual_seed(1), of_like_length=True)
+    assert not torch.equal(torch.cat(batches), torch.cat(other))
+
+
+def test_loops_that_few_planes_have_are_rare(tmp_path):
+    root = write_dataset(tmp_path / "data", n_train=10, n_test=0)
+    train, _ = load_datasets(root, "fixed-res-polyline", report=id)
+    assert train.first_rare_number() == 2  # most planes have two loops
+    train.plane_indices[:9, 3:] = -1  # now a few do
+    assert train.first_rare_number() == 1

@@ -9,7 +9,7 @@ from loopdraw.data.dataset import load_datasets
 from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.files import UserError
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-from loopdraw.options import parse_options
+from loopdraw.options import options_for, parse_options
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +19,11 @@ def dataroot(tmp_path_factory):
 
 def make_model(dataroot, *more):
     options = parse_options(small_options(dataroot, "unused", *more))
-    train, _ = load_datasets(options)
+    train, _ = load_datasets(**options_for(load_datasets, options))
     torch.manual_seed(3)
-    return LoopSeqEncoderDecoderModel(options, train.info, "cpu")
+    return LoopSeqEncoderDecoderModel(
+        train.info, **options_for(LoopSeqEncoderDecoderModel, options)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from conftest import ROOT
 
 import loop_inference_intervention_func as func
 from loopdraw.editing.interventions import decode_with_intervention
-from loopdraw.loops.geometry import nesting_depths
+from loopdraw.loops.nesting import nesting_depths
 from loopdraw.loops.representations import sequence_to_loops
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.vae import load_model

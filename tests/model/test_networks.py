@@ -489,7 +489,7 @@ def test_every_encoder_parameter_is_trained(architecture):
     "settings, message",
     [
         (dict(architecture="gru"), "'gru' is none of lstm, transformer"),
-        (dict(transformer_arch_version=4), "arch version 4"),
+        (dict(transformer_arch_version=5), "arch version 5"),
         (dict(transformer_arch_version=2, has_flag=False), "needs a representation with a flag"),
         (dict(d_model=10, n_heads=3), "10 cannot be shared among 3 heads"),
         (dict(n_features=6, fourier_map_size=2), "5 coordinates"),

@@ -95,7 +95,20 @@ def test_same_seed_same_run(dataroot, tmp_path):
 VARIED = ("--augment", "--disturb_history", "--whiten_latents")
 
 
-@pytest.mark.parametrize("more", [[], ["--dec_transformer_dropout", "0.2", *VARIED]])
+RECIPE = (
+    *("--transformer_arch_version", "4", "--use_eos_token", "True", "--reco_loss_type", "l1"),
+    *("--enc_transformer_d_model", "32", "--dec_transformer_d_model", "32"),
+    *("--enc_fc_hidden_sizes", "32", "--dec_fc_hidden_sizes", "32"),
+    *("--ema", "0.9", "--lr_schedule", "cosine", "--optimizer", "muon", "--clip_grad", "1"),
+    *("--weight_decay", "0.05", "--bucket_batches", "--rare_loops_weight", "3"),
+    *("--disturb_history", "--vary_profile", "0.04", "--vary_spacing", "0.5", "--mirror_planes"),
+    *("--order_ties", "--enc_kl_min", "0", "--enc_kl_anneal_cycle", "-1"),
+)
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--dec_transformer_dropout", "0.2", *VARIED], [*RECIPE, "--whiten_latents"]]
+)
 def test_a_resumed_run_continues_as_if_uninterrupted(dataroot, tmp_path, more):
     whole = small_options(dataroot, tmp_path / "whole", *more)
     train([*whole, "--niter", "15", "--niter_decay", "8"])
@@ -147,7 +160,7 @@ def test_latents_of_a_saved_checkpoint_are_white(dataroot, tmp_path):
     words = small_options(dataroot, tmp_path / "run", "--whiten_latents")
     train(words)
     trainer = trainer_for(words)
-    trainer.resume(-1)
+    trainer.model.load(tmp_path / "run", -1)
     everything = trainer.dataset.batch(np.arange(len(trainer.dataset)), True)
     with torch.no_grad():
         mu, log_variance = trainer.model.encode_distribution(everything)

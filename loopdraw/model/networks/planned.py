@@ -139,6 +139,10 @@ class PlannedEncoder(nn.Module):
         h = F.gelu(self.pooled(slots.flatten(1)))
         return self.mu(h), self.log_sigma_squared(h)
 
+    def hidden_matrices(self):
+        """The weights between hidden layers; see `optimizers.Muon`."""
+        return [*self.blocks.parameters(), self.slot.weight, self.pooled.weight]
+
     def latent_layers(self):
         """As `encoders.TransformerEncoder.latent_layers`."""
         return self.mu, self.log_sigma_squared
@@ -398,6 +402,18 @@ class PlannedDecoder(nn.Module):
             )
             for block, memory in zip(self.blocks, state.memory.unbind(1), strict=True):
                 x = block(x, causal=True, memory=memory)
+
+    def hidden_matrices(self):
+        """The weights between hidden layers; see `optimizers.Muon`."""
+        layers = (
+            *(self.z_wide, self.z_slots, self.plan_in, self.this_plane, self.next_plane),
+            *(self.slot_plan, self.slot_out, self.head_wide, self.head_narrow),
+        )
+        blocks = (self.plan_blocks, self.blocks)
+        return [
+            *(weight for stack in blocks for weight in stack.parameters()),
+            *(layer.weight for layer in layers),
+        ]
 
     def latent_inputs(self):
         """As `decoders.TransformerDecoder.latent_inputs`."""

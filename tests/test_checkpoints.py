@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
+from loopdraw import checkpoints
 from loopdraw.checkpoints import checkpoint_label, load_state, save_states
 from loopdraw.files import UserError
-from loopdraw.model import checkpoints
 
 
 def states(value):

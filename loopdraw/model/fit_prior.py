@@ -1,0 +1,240 @@
+"""Fit a prior to the latents of a trained model's training set.
+
+    python -m loopdraw.model.fit_prior --optfile vases-optfile.txt --fit_prior mixture
+
+writes `prior.npz` beside the checkpoint. From then on random latents are drawn from it;
+`--prior normal` is the published way. Of each training shape the encoder gives a mean and a
+variance; the prior is fitted to latents drawn from these, and tried on those of the test set, or
+where there is none of every tenth training shape. The same `--seed` (0 by default) gives the same
+prior on the same machine.
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from loopdraw.files import run_script
+from loopdraw.model.prior import FLOW_FREQUENCIES, PRIOR_FILE, FlowPrior, MixturePrior, save_prior
+from loopdraw.options import options_for, parse_options, require
+
+DEFAULT_KIND = "mixture"
+
+COMPONENTS = (1, 2, 4, 8, 16, 32)
+# Added to the variances, as a share of the mean variance of the latents.
+FLOORS = (1e-3, 1e-2, 5e-2)
+DRAWS = 4  # latents drawn from each shape's posterior
+
+FLOW_WIDTH, FLOW_BLOCKS = 128, 4
+FLOW_TRAINING_STEPS, FLOW_BATCH = 6000, 256
+FLOW_LR, FLOW_AVERAGE = 1e-3, 0.995
+FLOW_TRIALS = 20  # times that the averaged weights are tried on held-out latents
+
+
+def posteriors(model, dataset):
+    """Mean and standard deviation of the latents of a set's shapes, (N, L) float32 tensors."""
+    dataset.to(model.device)
+    parts = []
+    model.eval()
+    with torch.inference_mode():
+        for indices in torch.arange(len(dataset)).split(64):
+            parts.append(model.encode_distribution(dataset.batch(indices, trim=True)))
+    mu, log_variance = (torch.cat(part).cpu().clone() for part in zip(*parts, strict=True))
+    # A plain autoencoder says nothing of the variance.
+    return mu, (0.5 * log_variance).exp() if model.enc_kl_weight > 0 else torch.zeros_like(mu)
+
+
+def fit_mixture(train, held, seed=0, report=print):
+    """Gaussian mixtures of several sizes by EM; the one with the best held-out likelihood.
+
+    Parameters
+    ----------
+    train, held : pairs of (N, L) tensors, means and standard deviations of latents
+    seed : int
+    report : function that gets lines of text
+
+    Returns
+    -------
+    MixturePrior
+    """
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(seed)
+    z, tried = (
+        np.concatenate([mu.double() + sigma * rng.standard_normal(mu.shape) for _ in range(DRAWS)])
+        for mu, sigma in (train, held)
+    )
+    best = None
+    floors = [share * z.var(axis=0).mean() for share in FLOORS]
+    # A component needs shapes to be fitted to.
+    counts = [k for k in COMPONENTS if k == 1 or 20 * k <= len(train[0])]
+    for count in tqdm(counts, desc="fitting mixtures", unit="size", disable=None):
+        fits = [
+            GaussianMixture(count, reg_covar=floor, random_state=seed, tol=1e-3).fit(z)
+            for floor in floors
+        ]
+        scores = [fit.score(tried) for fit in fits]
+        i = int(np.argmax(scores))
+        report(f"{count:>3} components: held-out log likelihood {scores[i]:.2f}")
+        if best is not None and scores[i] <= best[0]:
+            break  # larger ones only fit the training set better
+        best = scores[i], fits[i]
+    fit = best[1]
+    return MixturePrior(fit.weights_, fit.means_, np.linalg.cholesky(fit.covariances_))
+
+
+class _Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, width)
+        self.narrow = nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.narrow(F.silu(self.wide(self.norm(x))))
+
+
+class FlowNetwork(nn.Module):
+    """The velocity of a rectified flow. `prior.FlowPrior` computes the same in numpy."""
+
+    def __init__(self, latent_size, width=FLOW_WIDTH, n_blocks=FLOW_BLOCKS):
+        super().__init__()
+        n_inputs = latent_size + 2 * len(FLOW_FREQUENCIES)
+        self.frequencies = torch.tensor(FLOW_FREQUENCIES, dtype=torch.float32)
+        self.enter = nn.Linear(n_inputs, width)
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(n_blocks))
+        self.leave = nn.Linear(width, latent_size)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, z, t):
+        """Velocities (B, L) at places z (B, L) and times t (B,)."""
+        angles = t[:, None] * self.frequencies
+        x = self.enter(torch.cat([z, angles.sin(), angles.cos()], dim=1))
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(x)
+
+
+def fit_flow(train, held, seed=0, report=print, n_steps=FLOW_TRAINING_STEPS):
+    """A rectified flow; its averaged weights are kept from when they fitted held-out latents best.
+
+    The loss is the mean square of v(z_t, t) - (z_1 - z_0), with z_t = (1 - t) z_0 + t z_1, noise
+    z_0, latents z_1 and t even between 0 and 1: equation 1 of Liu et al., ICLR 2023.
+
+    Parameters and result as of `fit_mixture`; the result is a FlowPrior.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean = train[0].mean(dim=0)
+    std = (train[0].var(dim=0, correction=0) + train[1].square().mean(dim=0)).sqrt()
+    std = std.clamp(min=1e-6)
+    size = len(mean)
+
+    def draw(mu, sigma, indices):
+        """Places, times and the velocities wanted there, of these shapes."""
+        noise = torch.randn(2, len(indices), size, generator=generator)
+        t = torch.rand(len(indices), generator=generator)
+        end = (mu[indices] + sigma[indices] * noise[0] - mean) / std
+        return torch.lerp(noise[1], end, t[:, None]), t, end - noise[1]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = FlowNetwork(size)
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=FLOW_LR, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda i: min(1, (i + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * i / n_steps)),
+    )
+    tried = draw(*held, torch.arange(len(held[0])).repeat(8 * DRAWS))
+    best = None
+    with tqdm(total=n_steps, desc="fitting the flow", unit="step", disable=None) as bar:
+        for i in range(n_steps):
+            indices = torch.randint(len(train[0]), (FLOW_BATCH,), generator=generator)
+            z, t, wanted = draw(*train, indices)
+            loss = (network(z, t) - wanted).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            share = 1 - min(FLOW_AVERAGE, (1 + i) / (10 + i))
+            torch._foreach_lerp_(
+                list(average.parameters()), [p.detach() for p in network.parameters()], share
+            )
+            bar.update()
+            if (i + 1) % max(n_steps // FLOW_TRIALS, 1) == 0:
+                with torch.no_grad():
+                    score = (average(tried[0], tried[1]) - tried[2]).square().mean().item()
+                if best is None or score < best[0]:
+                    best = score, i + 1, copy.deepcopy(average.state_dict())
+    report(f"flow: held-out loss {best[0]:.4f}, after {best[1]} of {n_steps} steps")
+    weights = {name: tensor.numpy() for name, tensor in best[2].items()}
+    return FlowPrior(mean.numpy(), std.numpy(), weights)
+
+
+FITS = {"mixture": fit_mixture, "flow": fit_flow}
+
+
+def fit_prior(model, train_set, test_set, kind=DEFAULT_KIND, seed=0, report=print):
+    """Fit a prior to the latents of a training set.
+
+    Parameters
+    ----------
+    model : LoopSeqEncoderDecoderModel
+    train_set : LoopSeqDataset
+    test_set : LoopSeqDataset, or None
+    kind : "mixture" or "flow"
+    seed : int
+    report : function that gets lines of text
+
+    Returns
+    -------
+    MixturePrior or FlowPrior
+    """
+    train = posteriors(model, train_set)
+    if test_set is not None:
+        held = posteriors(model, test_set)
+    else:
+        tenth = torch.arange(len(train_set)) % 10 == 0
+        if len(train_set) < 10:
+            tenth[:] = True  # too few to leave any out
+            held = train
+        else:
+            held, train = ([part[rows] for part in train] for rows in (tenth, ~tenth))
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrices are small, and sums are always in one order
+    try:
+        return FITS[kind](train, held, seed, report)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def main():
+    options = parse_options(description=__doc__, beside_optfile=("fit_prior",))
+    require(options, "dataroot", "save_dir")
+    from loopdraw.data.dataset import DatasetInfo, load_datasets
+    from loopdraw.model.vae import load_model
+    from loopdraw.processes import pick_device
+
+    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
+    train_set, test_set = load_datasets(info=info, **options_for(load_datasets, options))
+    model = load_model(
+        options.save_dir,
+        settings=vars(options),
+        epoch=-1 if options.load_epoch is None else options.load_epoch,
+        info=train_set.info,
+        device=pick_device(options.gpu_ids),
+        prior="normal",
+    )
+    kind = options.fit_prior or DEFAULT_KIND
+    prior = fit_prior(model, train_set, test_set, kind, options.seed or 0)
+    save_prior(options.save_dir, prior, model.decoder)
+    print(f"wrote {options.save_dir}/{PRIOR_FILE}: random latents are drawn {prior.description}")
+
+
+if __name__ == "__main__":
+    run_script(main)
