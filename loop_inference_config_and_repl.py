@@ -177,8 +177,8 @@ class InferenceREPL(TerminalCmd):
         encode chair chair.glb --fit
         submit interp 8 $chair ? --save
 
-        The latent is improved for up to three seconds, so that the model's shape comes nearer to
-        the mesh; --no-refine keeps the one that the encoder gives.
+        The latent is improved until the shape comes nearer to the mesh, for three seconds at
+        most; --no-refine keeps the one that the encoder gives.
 
         What is said then is how many of its loops the model can take, whether the shape that the
         model makes of them is the same, a similar or another one, and why when it is far.

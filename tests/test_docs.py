@@ -15,7 +15,7 @@ from loopdraw.options import make_parser
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MOST_README_LINES = 200
 OPTION_SCRIPTS = {"loop_models.py", "loop_models_main.py", "loop_models_inference.py"}
-OPTION_SCRIPTS |= {"loop_models_options.py", "loopdraw.evaluation"}
+OPTION_SCRIPTS |= {"loop_models_options.py", "loopdraw.evaluation", "loopdraw.model.fit_prior"}
 PLACEHOLDERS = {"F", "chairs.txt", "my-vases.txt"}  # files that the reader makes
 
 
@@ -65,7 +65,7 @@ def test_files_named_in_the_text_exist(path):
     named = [
         word
         for code in code_of(path)
-        for word in re.findall(r"(?<![\w/.])(?:loopdraw|tests|benchmarks)/[\w/.-]+", code)
+        for word in re.findall(r"(?<![\w/.])(?:loopdraw|tests|benchmarks|examples)/[\w/.-]+", code)
     ]
     for name in named:
         assert (ROOT / name.rstrip(".")).exists(), name

@@ -65,8 +65,8 @@ def fit_mixture(train, held, seed=0, report=print):
 
     rng = np.random.default_rng(seed)
     z, tried = (
-        np.concatenate([mu.double() + sigma * rng.standard_normal(mu.shape) for _ in range(DRAWS)])
-        for mu, sigma in (train, held)
+        np.concatenate([mu + sigma * rng.standard_normal(mu.shape) for _ in range(DRAWS)])
+        for mu, sigma in ([part.double().numpy() for part in pair] for pair in (train, held))
     )
     best = None
     floors = [share * z.var(axis=0).mean() for share in FLOORS]

@@ -107,8 +107,19 @@ class FlowPrior:
         self.latent_size = len(self.mean)
         if self.mean.shape != self.std.shape or (self.std <= 0).any():
             raise ValueError("mean and standard deviation do not fit each other")
-        self.n_blocks = sum(name.endswith(".norm.weight") for name in self.weights)
-        self._velocity(np.zeros(self.latent_size), 0.0)  # all there, and of fitting sizes?
+        self.n_blocks = sum(name.startswith("blocks.") for name in self.weights) // 6
+        self._check_shapes()
+
+    def _check_shapes(self):
+        size, width = self.latent_size, len(np.atleast_1d(self.weights["enter.bias"]))
+        layers = {"enter": (width, size + 2 * len(FLOW_FREQUENCIES)), "leave": (size, width)}
+        for i in range(self.n_blocks):
+            layers |= {f"blocks.{i}.{name}": (width, width) for name in ("wide", "narrow")}
+            layers[f"blocks.{i}.norm"] = (width,)
+        expected = {f"{name}.weight": shape for name, shape in layers.items()}
+        expected |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
+        if {name: array.shape for name, array in self.weights.items()} != expected:
+            raise ValueError("the layers of the network do not fit each other")
 
     def _linear(self, name, x):
         return self.weights[f"{name}.weight"] @ x + self.weights[f"{name}.bias"]
@@ -125,10 +136,7 @@ class FlowPrior:
             y = self._linear(f"blocks.{i}.wide", y)
             y = y / (1 + np.exp(-np.clip(y, -500, None)))  # SiLU
             x = x + self._linear(f"blocks.{i}.narrow", y)
-        out = self._linear("leave", x)
-        if out.shape != z.shape:
-            raise ValueError("the network's output is not of the latent's size")
-        return out
+        return self._linear("leave", x)
 
     def draw(self, rng, n):
         """Random latents (n, L): see `NormalPrior.draw`."""

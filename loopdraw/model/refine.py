@@ -1,10 +1,10 @@
 """From the encoder's latent of a shape to one whose decoded shape is nearer.
 
 An encoder is trained once for all shapes, so its answer for a single one can be improved: descend
-the loss of that one shape with respect to its latent, the networks held fixed. The difference is called the
-amortisation gap (Cremer, Li and Duvenaud, Inference Suboptimality in Variational
-Autoencoders, ICML 2018); the remedy is that of Kim et al., Semi-Amortized Variational Autoencoders
-(ICML 2018). What is minimised is, for a shape x,
+the loss of that one shape with respect to its latent, the networks held fixed. What that gains is
+the amortisation gap (Cremer, Li and Duvenaud, Inference Suboptimality in Variational Autoencoders,
+ICML 2018; for descending from the encoder's answer see Kim et al., Semi-Amortized Variational
+Autoencoders, ICML 2018). What is minimised is, for a shape x,
 
     loss(x given z, every true loop before the next) + PRIOR_WEIGHT |z|² / 2,
 
