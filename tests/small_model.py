@@ -31,6 +31,8 @@ def small_model(
         *("--dec_transformer_d_model", "16", "--dec_transformer_n_layers", "2"),
         *("--dec_transformer_ffwd_size", "16", "--enc_transformer_n_layers", "1"),
     ]
+    if version == 4:
+        words += ["--enc_fc_hidden_sizes", "16", "--dec_fc_hidden_sizes", "16"]
     representation = REPRESENTATIONS[name]
     circle = canonical_polyline(0.3 * EGG / np.abs(EGG).max()).ravel()
     mean = circle if representation.is_polyline else np.array([0.0, 0.0, 0.3, 0.2, 1.0])

@@ -1,10 +1,10 @@
 """From the encoder's latent of a shape to one whose decoded shape is nearer.
 
 An encoder is trained once for all shapes, so its answer for a single one can be improved: descend
-the loss of that one shape with respect to its latent, the networks held fixed. Training calls the
-difference the amortisation gap (Cremer, Li and Duvenaud, Inference Suboptimality in Variational
-Autoencoders, ICML 2018); the remedy is that of Kim et al., Semi-Amortized Variational Autoencoders
-(ICML 2018). What is minimised is, for a shape x,
+the loss of that one shape with respect to its latent, the networks held fixed. What that gains is
+the amortisation gap (Cremer, Li and Duvenaud, Inference Suboptimality in Variational Autoencoders,
+ICML 2018; for descending from the encoder's answer see Kim et al., Semi-Amortized Variational
+Autoencoders, ICML 2018). What is minimised is, for a shape x,
 
     loss(x given z, every true loop before the next) + PRIOR_WEIGHT |z|² / 2,
 
@@ -21,12 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from loopdraw.model.networks.planned import PlannedDecoder
+from loopdraw.model.vae import PLAN_SHARE
 
 STEPS, LEARNING_RATE = 240, 0.03
 KEPT = 6  # latents kept on the way
 PRIOR_WEIGHT = 1e-4  # as the KL term of the demo's model, whose loss is a mean over timesteps
-PLAN_WEIGHT = 0.5  # version 4: of what the plan alone says
 MISSING = 4.0  # error of a loop too many or too few; 2 is usual between loops of unlike shapes
 DECODING_SHARE = 0.4  # of the time, kept for decoding
 
@@ -130,12 +129,12 @@ def shape_losses(model, batch, z):
     present = (~batch.padding[1:]).to(z.dtype)  # (T, B)
     flags_count = present
     parts = []  # outputs with the flag last, and their weight
-    if isinstance(model.decoder, PlannedDecoder):
+    if model.is_planned:
         outputs, plan_logits, plan_points, _ = model.decoder(
             batch.inputs[:-1], z, next_flags=batch.targets[..., -1], with_plan=True
         )
         planned = torch.cat([plan_points, plan_logits[..., None]], dim=-1)
-        parts = [(outputs, 1.0), (planned, PLAN_WEIGHT)]
+        parts = [(outputs, 1.0), (planned, PLAN_SHARE)]
         flags_count = present.clone()
         flags_count[0] = 0
     else:
@@ -184,6 +183,8 @@ def loop_errors(info, true, decoded):
     n_values = info.representation.n_features - info.representation.has_flag
     errors = np.full(len(true), np.inf)
     for i, pair in enumerate(zip(true, decoded, strict=True)):
+        if not all(np.isfinite(sequence).all() for sequence in pair):
+            continue
         first, second = (dict(_placed(info, sequence)) for sequence in pair)
         both = [place for place in first if place in second]
         a, b = (np.array([x[place] for place in both]) for x in (first, second))

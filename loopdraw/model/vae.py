@@ -238,8 +238,18 @@ class LoopSeqEncoderDecoderModel:
         -------
         (B, T, F) float32 array, not normalised, flags between 0 and 1; all zero from the end of a
         sequence on (its end-of-sequence timestep, or the first loop past the last plane)
+
+        Raises
+        ------
+        UserError
+            When the latents have another size.
         """
         latents = torch.as_tensor(np.asarray(latents), dtype=torch.float32, device=self.device)
+        if latents.ndim not in (1, 2) or latents.shape[-1] != self.latent_size:
+            raise UserError(
+                f"decode: latents of shape {tuple(latents.shape)}; a latent of this model is "
+                f"{self.latent_size} numbers"
+            )
         latents = latents.reshape(-1, self.latent_size)
         self.eval()
         n_steps, representation = self.info.n_timesteps, self.info.representation
