@@ -186,7 +186,8 @@ def format_table(numbers):
     row("shapes with the right number of planes", [of["planes_right"] for of in sets], "{:.1%}")
     row("planes with the right number of loops", [of["loops_right"] for of in sets], "{:.1%}")
     row("distance of surfaces", [of["surface_distance"] for of in sets])
-    row("  the same with refine", [of.get("refined_surface_distance") for of in sets])
+    if any("refined_surface_distance" in of for of in sets):
+        row("  the same with refine", [of.get("refined_surface_distance") for of in sets])
     row("  its floor: two samplings of one surface", [of["resampling"] for of in sets])
 
     scores = numbers["generation"]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from loopdraw.editing.editor import LoopEditor
 from loopdraw.evaluation.evaluate import format_table
 from loopdraw.loops.geometry import make_planes
 from loopdraw.loops.representations import sequence_to_loops
+from loopdraw.model.prior import NormalPrior
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
 from loopdraw.surface.reconstruction import reconstruct_mesh
@@ -68,6 +70,22 @@ def test_it_was_trained_with_the_optfile(options):
     assert epochs == list(range(options.niter + options.niter_decay + 1))
 
 
+@pytest.mark.parametrize("name", ["demo-vases-v4", "demo-sofas"])
+def test_models_that_plan(name):
+    """They load, know their prior and their options, and most of what they make is one solid."""
+    folder = ROOT / "checkpoints" / name
+    optfile, trained = (
+        vars(parse_options(["--optfile", str(path)]))
+        for path in (ROOT / f"{name}-optfile.txt", folder / "opt.txt")
+    )
+    assert trained == optfile | {"optfile": trained["optfile"]}
+    model = loopdraw.load(folder)
+    meshes = [shape.mesh for shape in model.sample(4, seed=1)]
+    assert not isinstance(model.network.prior, NormalPrior)
+    assert all(mesh.is_watertight for mesh in meshes)
+    assert sum(mesh.body_count == 1 for mesh in meshes) >= 3
+
+
 def test_the_documents_have_its_figures():
     numbers = json.loads((FOLDER / "evaluation.json").read_text())
     table = "\n".join(line.rstrip() for line in format_table(numbers).splitlines())
@@ -109,16 +127,18 @@ class CylinderModel:
     """Stands in for the model of the tour: every latent is a cylinder."""
 
     latent_size = 32
+    network = SimpleNamespace(prior=NormalPrior(32))
 
-    def shape(self, radius=0.3, **more):
+    def shape(self, radius=0.3, before=None):
         mesh = trimesh.creation.cylinder(radius, 1.0, sections=24)
         mesh.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
         angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         loop = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         planes = make_planes("y", 40, -0.45, 0.45)
-        shape = loopdraw.Shape(planes, [[loop] for _ in planes], z=np.zeros(32), **more)
+        shape = loopdraw.Shape(planes, [[loop] for _ in planes], z=np.zeros(32))
+        shape._before = before
         shape.mesh = mesh
-        shape.edit = lambda *edits: self.shape(0.2, edits=edits, before=shape)
+        shape.edit = lambda *edits: self.shape(0.2, before=shape)
         return shape
 
     def decode(self, z):
