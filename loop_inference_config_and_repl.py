@@ -32,6 +32,7 @@ from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import UserError, write_aside
 from loopdraw.loops.slices_files import load_slices
 from loopdraw.model.prior import NormalPrior
+from loopdraw.options import number
 from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,
@@ -39,7 +40,6 @@ from loopdraw.prompt.actions import (
     make_submit_parser,
     parse_submit,
     submit_help,
-    whole_number,
 )
 from loopdraw.prompt.queue import ActionQueue
 from loopdraw.prompt.runner import Runner, counted
@@ -374,7 +374,7 @@ def _words(line):
 
 def _whole_number(word, command, low):
     try:
-        return whole_number(low)(word)
+        return number(int, low)(word)
     except Exception as error:
         raise UserError(f"{command}: {error}") from None
 

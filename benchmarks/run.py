@@ -1,6 +1,6 @@
 """Measure LoopDraw against plain versions of the published algorithms.
 
-    python benchmarks/run.py               the table of the README, in some minutes
+    python benchmarks/run.py               the table of docs/performance.md, in some minutes
     python benchmarks/run.py --quick       the same with few repeats and meshes, in a minute
     python benchmarks/run.py --scaling     how costs grow: timesteps, batch, faces, planes
 

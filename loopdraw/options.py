@@ -109,7 +109,7 @@ def format_options(options):
     return "\n".join(lines) + "\n"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UserError`s that name the source and the nearest option."""
 
     source = None
@@ -150,27 +150,32 @@ def _boolean(word):
     raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
 
 
-def _number(kind, low=None, below=None):
-    """A converter to int or float that refuses values under `low`, or from `below` on."""
+def number(kind, low=None, high=None, below=None):
+    """An argparse type: an int or float from `low` to `high`, or to just under `below`."""
+    name = "whole number" if kind is int else "number"
 
     def convert(word):
-        value = kind(word)
+        try:
+            value = kind(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{word!r} is not a {name}") from None
         if not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"{word} is not finite")
-        if (low is not None and value < low) or (below is not None and value >= below):
-            wanted = f"at least {low}" + (f" and less than {below}" if below is not None else "")
+        too_high = (high is not None and value > high) or (below is not None and value >= below)
+        if (low is not None and value < low) or too_high:
+            wanted = f"at least {low}" if high is None else f"from {low} to {high}"
+            wanted += "" if below is None else f" and less than {below}"
             raise argparse.ArgumentTypeError(f"{word} is out of range: {wanted}")
         return value
 
-    convert.__name__ = "whole number" if kind is int else "number"
     return convert
 
 
 def make_parser(description=None):
     """The parser behind `parse_options`."""
-    count, natural = _number(int, low=1), _number(int, low=0)
-    share, amount = _number(float, low=0.0, below=1.0), _number(float, low=0.0)
-    parser = _Parser(
+    count, natural = number(int, low=1), number(int, low=0)
+    share, amount = number(float, low=0.0, below=1.0), number(float, low=0.0)
+    parser = Parser(
         description=description,
         formatter_class=_HelpFormatter,
         # An abbreviation that works today is ambiguous when an option is added tomorrow.
@@ -214,7 +219,7 @@ def make_parser(description=None):
     )
     add(
         "--mesh_timeout",
-        type=_number(float, low=1.0),
+        type=number(float, low=1.0),
         default=120.0,
         metavar="SECONDS",
         help="a mesh that takes longer to slice counts as failed",
@@ -230,13 +235,13 @@ def make_parser(description=None):
     add("--save_dir", metavar="DIR", help="folder of checkpoints, logs and inference outputs")
     add(
         "--load_epoch",
-        type=_number(int, low=-1),
+        type=number(int, low=-1),
         metavar="N",
         help="load the checkpoint of this epoch; -1: the latest",
     )
     add(
         "--gpu_ids",
-        type=_number(int, low=-1),
+        type=number(int, low=-1),
         nargs="+",
         default=[0],
         metavar="N",
@@ -272,7 +277,7 @@ def make_parser(description=None):
     )
     add(
         "--reco_resolution",
-        type=_number(int, low=8, below=1025),
+        type=number(int, low=8, below=1025),
         default=96,
         metavar="N",
         help="grid cells along the longest side of the loops, for --reco loops",
@@ -375,7 +380,7 @@ def make_parser(description=None):
     add(
         "--enc_kl_anneal_cycle",
         "--enc_kl_annealing_cycle",
-        type=_number(int, low=-1),
+        type=number(int, low=-1),
         default=100,
         metavar="N",
         help="iterations of an annealing cycle; -1: no annealing",

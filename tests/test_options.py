@@ -181,7 +181,7 @@ def test_quoted_words_come_back_from_an_optfile(tmp_path_factory, words):
         (["--latent"], "unknown option --latent; did you mean --latent_size?"),
         (["stray"], "unexpected word 'stray'"),
         (["--latent_size"], "--latent_size: expected one argument"),
-        (["--latent_size", "x"], "invalid whole number value: 'x'"),
+        (["--latent_size", "x"], "'x' is not a whole number"),
         (["--latent_size", "0"], "0 is out of range: at least 1"),
         (["--lr", "-1"], "-1 is out of range"),
         (["--lr", "nan"], "nan is not finite"),

@@ -20,6 +20,7 @@ import numpy as np
 
 from loopdraw.files import UserError, run_script
 from loopdraw.loops.geometry import signed_area
+from loopdraw.options import Parser, number
 
 FAMILIES = ("vases", "sofas")
 N_PLANES = 32
@@ -35,45 +36,27 @@ TOLERANCE = 2e-4  # how far the surface may move when short edges are removed
 MAX_ATTEMPTS = 1000
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
 def parse_arguments(argv=None):
     """Parse the command line, or `argv`. Wrong values raise a `UserError`."""
-    parser = _Parser(
+    parser = Parser(
         description="Make a demo dataset of meshes, ready for slicing and training.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("family", choices=FAMILIES, help="what to make")
     parser.add_argument("folder", type=Path, help="the dataset's folder; it must not exist yet")
-    parser.add_argument("--n_train", type=_whole_number(1), default=1000, help="training meshes")
-    parser.add_argument("--n_test", type=_whole_number(0), default=200, help="test meshes")
+    parser.add_argument("--n_train", type=number(int, 1), default=1000, help="training meshes")
+    parser.add_argument("--n_test", type=number(int, 0), default=200, help="test meshes")
     parser.add_argument(
-        "--seed", type=_whole_number(0), default=0, help="another seed makes other shapes"
+        "--seed", type=number(int, 0), default=0, help="another seed makes other shapes"
     )
     parser.add_argument(
         "--num_workers",
-        type=_whole_number(1),
+        type=number(int, 1),
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         help="processes that share the work; the meshes do not depend on it",
     )
     return parser.parse_args(argv)
-
-
-def _whole_number(least):
-    def parse(word):
-        try:
-            value = int(word)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{word!r} is not a whole number from {least} on")
-        return value
-
-    return parse
 
 
 def make_dataset(family, folder, n_train, n_test, seed, num_workers=1):

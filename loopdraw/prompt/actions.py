@@ -15,6 +15,7 @@ import numpy as np
 
 from loopdraw.editing.edit_files import EditFile, load_edits
 from loopdraw.files import UserError
+from loopdraw.options import number
 from loopdraw.prompt.variables import LATENT_HELP
 from loopdraw.surface.export import FORMATS, parse_formats
 
@@ -97,22 +98,6 @@ class WordParser(argparse.ArgumentParser):
         self.error(message or "cannot be read")
 
 
-def whole_number(low, high=None):
-    """An argparse type: a whole number from `low` to `high`."""
-
-    def convert(word):
-        try:
-            number = int(word)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{word!r} is not a whole number") from None
-        if number < low or (high is not None and number > high):
-            wanted = f"at least {low}" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{word} is out of range: {wanted}")
-        return number
-
-    return convert
-
-
 KINDS = {  # verb: (what it does, an example)
     "gt": ("item <i> of the dataset, as it is", "submit gt 3 --save"),
     "auto-reco": (
@@ -186,15 +171,15 @@ def make_submit_parser(verb):
     )
     add = parser.add_argument
     if verb in ("gt", "auto-reco", "tf-reco"):
-        add("index", metavar="<i>", type=whole_number(0), help="index into the dataset, from 0")
+        add("index", metavar="<i>", type=number(int, 0), help="index into the dataset, from 0")
     if verb in ("sample", "interp"):
-        add("n", metavar="<n>", type=whole_number(1, MAX_QUEUED), help="how many")
+        add("n", metavar="<n>", type=number(int, 1, MAX_QUEUED), help="how many")
     for name in {"interp": ("z0", "z1"), "decode": ("z",)}.get(verb, ()):
         add(name, metavar=f"<{name}>", help='a latent: ? $name |file ||file ("help latents")')
     if verb == "seq-viz":
         add("sequence", metavar="<$seq>", help="a variable that holds a sequence")
-        add("start", metavar="<start>", type=whole_number(0), nargs="?", help="first timestep")
-        add("end", metavar="<end>", type=whole_number(1), nargs="?", help="end, not included")
+        add("start", metavar="<start>", type=number(int, 0), nargs="?", help="first timestep")
+        add("end", metavar="<end>", type=number(int, 1), nargs="?", help="end, not included")
     for flag in FLAGS_OF[verb]:
         kind = {"metavar": VALUE_OF[flag]} if flag in VALUE_OF else {"action": "store_true"}
         add(flag, help=FLAGS[flag], **kind)

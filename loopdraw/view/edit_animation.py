@@ -7,11 +7,10 @@ The edit list holds the latent, too. The edit window saves one, and so does
 edited, pink regenerated, faint grey the untouched shape.
 """
 
-import argparse
-
 import numpy as np
 
 from loopdraw.files import UserError, run_script
+from loopdraw.options import Parser, parse_options, require
 
 N_STEPS = 16  # from the untouched shape to the whole edit
 SECONDS_PER_PICTURE = 0.09
@@ -19,14 +18,9 @@ REST = 8  # pictures that show the whole edit before it goes back
 SIZE = (460, 460)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
 def parse_arguments(argv=None):
     """Parse the command line, or `argv`. Wrong arguments raise a `UserError`."""
-    parser = _Parser(
+    parser = Parser(
         description="Draw an edit as a GIF: the loops move, and the rest of the shape follows.",
         allow_abbrev=False,
     )
@@ -75,7 +69,6 @@ def main(argv=None):
     from loopdraw.editing.edit_files import check_edits, load_edits
     from loopdraw.editing.editor import LoopEditor
     from loopdraw.model.vae import load_model
-    from loopdraw.options import parse_options, require
     from loopdraw.view.pictures import save_gif
     from loopdraw.view.scene import fit_camera
     from loopdraw.view.viewer import render_image

@@ -171,8 +171,8 @@ def test_building_blocks_have_the_volume_they_should():
     [
         (["chairs", "x"], "chairs"),
         (["vases"], "folder"),
-        (["vases", "x", "--n_train", "0"], "'0' is not a whole number from 1 on"),
-        (["vases", "x", "--n_test", "few"], "'few' is not a whole number from 0 on"),
+        (["vases", "x", "--n_train", "0"], "0 is out of range: at least 1"),
+        (["vases", "x", "--n_test", "few"], "'few' is not a whole number"),
         (["vases", "x", "--sed", "1"], "--sed"),
     ],
 )

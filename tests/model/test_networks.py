@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import PARITY
 from torch import nn
 
 from loopdraw.model.networks.encoders import ARCHITECTURES, build_decoder, build_encoder
 from loopdraw.model.networks.layers import FourierMap, PositionalEmbedding, TransformerLayer
+from loopdraw.model.vae import kl_divergence, reconstruction_loss
 
 ENCODER = dict(fc_hidden_sizes=[16], d_model=48, n_layers=2, n_heads=2, ffwd_size=64)
 DECODER = dict(fc_hidden_sizes=[16, 24], d_model=48, n_layers=3, n_heads=4, ffwd_size=80)
@@ -163,17 +163,19 @@ def test_teacher_forced_outputs_agree(name):
 def test_losses_of_the_published_outputs(name):
     """The formula of the losses, from recorded outputs: what counts as a timestep, and how much."""
     expected = published(name)[3]
-    present = ~expected["batch_padding"][1:]
-    outputs = expected["teacher_forced"][present]
-    targets = expected["batch_target"][present].float()
-    errors = outputs[:, :-1] - targets[:, :-1]
-    error = errors.abs().mean() if name == "transformer-v2" else errors.square().mean()
-    weight = 0.5 if name == "transformer-v1-ellipse" else 1.0
-    flag_loss = F.binary_cross_entropy_with_logits(outputs[:, -1], targets[:, -1])
-    assert_close(error + weight * flag_loss, expected["reconstruction_loss"], rtol=1e-5)
+    present = (~expected["batch_padding"][1:]).float()
+    reconstruction = reconstruction_loss(
+        expected["teacher_forced"],
+        expected["batch_target"].float(),
+        present,
+        present.sum(),
+        has_flag=True,
+        loss_type="l1" if name == "transformer-v2" else "l2",
+        flag_weight=0.5 if name == "transformer-v1-ellipse" else 1.0,
+    )
+    assert_close(reconstruction, expected["reconstruction_loss"], rtol=1e-5)
 
-    mu, log_variance = expected["encoder_mu"], expected["encoder_log_sigma_squared"]
-    kl = -0.5 * (1 + log_variance - mu.square() - log_variance.exp()).sum() / mu.shape[1]
+    kl = kl_divergence(expected["encoder_mu"], expected["encoder_log_sigma_squared"])
     assert_close(0.1 * kl.clamp(min=0.05), expected["kl_loss"], rtol=1e-5)
 
 
