@@ -58,7 +58,7 @@ def training(folder, repeats, settings="vases", device="cpu", full_length=False)
     trainer = Trainer(model, dataset, **options_for(Trainer, options))
     size = min(options.batch_size, len(dataset))
     batches = [batch for batch in torch.arange(len(dataset)).split(size) if len(batch) == size]
-    dataset.shuffled = lambda batch_size, generator: batches
+    dataset.shuffled = lambda *_: batches
 
     def theirs():
         for batch in batches:
@@ -112,7 +112,7 @@ def training_scaling(folder, repeats):
         options = options_of("vases", folder)
         trainer = Trainer(model_of(options, dataset.info), dataset, **options_for(Trainer, options))
         batch = torch.arange(n) % len(dataset)
-        dataset.shuffled = lambda batch_size, generator, batch=batch: [batch]
+        dataset.shuffled = lambda *_, batch=batch: [batch]
         seconds = median_seconds(lambda trainer=trainer: trainer.run_epoch(0), repeats)
         found.append(("training step, full-length batch of", n, seconds))
     return found
