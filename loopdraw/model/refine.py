@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from loopdraw.model.vae import PLAN_SHARE
 
-STEPS, LEARNING_RATE = 240, 0.03
+STEPS, LEARNING_RATE = 120, 0.06
 KEPT = 6  # latents kept on the way
 PRIOR_WEIGHT = 1e-4  # as the KL term of the demo's model, whose loss is a mean over timesteps
 MISSING = 4.0  # error of a loop too many or too few; 2 is usual between loops of unlike shapes
