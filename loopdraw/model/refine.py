@@ -95,10 +95,10 @@ def _descend(model, batch, start, steps, learning_rate, started, limit):
     """Latents (B, L) kept on the way, and the number of steps taken."""
     z = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([z], lr=learning_rate, betas=(0.9, 0.98))
-    kept, share, step, slowest = [], 0.0, 0, 0.0
+    kept, share, step, last = [], 0.0, 0, 0.0
     while step < steps:
         before = time.monotonic() - started
-        if before + slowest > limit:
+        if before + last > limit:
             break
         if math.isfinite(limit):
             share = max(share, before / limit)
@@ -111,7 +111,7 @@ def _descend(model, batch, start, steps, learning_rate, started, limit):
             break
         optimizer.step()
         step += 1
-        slowest = max(slowest, time.monotonic() - started - before)
+        last = time.monotonic() - started - before if step > 1 else 0.0  # the first one warms up
         if share >= (len(kept) + 1) / (KEPT + 1):
             kept.append(z.detach().clone())
     if step:
