@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from loopdraw.model.vae import PLAN_SHARE
 
 STEPS, LEARNING_RATE = 120, 0.06
+BETAS = (0.9, 0.98)  # of Adam
 KEPT = 6  # latents kept on the way
 PRIOR_WEIGHT = 1e-4  # as the KL term of the demo's model, whose loss is a mean over timesteps
 MISSING = 4.0  # error of a loop too many or too few; 2 is usual between loops of unlike shapes
@@ -94,7 +95,7 @@ def refine(model, batch, z, *, steps=STEPS, seconds=None, learning_rate=LEARNING
 def _descend(model, batch, start, steps, learning_rate, started, limit):
     """Latents (B, L) kept on the way, and the number of steps taken."""
     z = start.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([z], lr=learning_rate, betas=(0.9, 0.98))
+    mean, square = torch.zeros_like(z), torch.zeros_like(z)  # of the gradients
     kept, share, step, last = [], 0.0, 0, 0.0
     while step < steps:
         before = time.monotonic() - started
@@ -103,14 +104,20 @@ def _descend(model, batch, start, steps, learning_rate, started, limit):
         if math.isfinite(limit):
             share = max(share, before / limit)
         share = max(share, step / steps)
-        optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+        rate = learning_rate * 0.5 * (1 + math.cos(math.pi * share))
         # A sum: each shape's gradient, and Adam's step, are then its own.
         loss = (shape_losses(model, batch, z) + PRIOR_WEIGHT / 2 * z.square().sum(dim=1)).sum()
-        (z.grad,) = torch.autograd.grad(loss, [z])
-        if not torch.isfinite(z.grad).all():
+        (gradient,) = torch.autograd.grad(loss, [z])
+        if not torch.isfinite(gradient).all():
             break
-        optimizer.step()
         step += 1
+        with torch.no_grad():
+            # Adam (Kingma and Ba, ICLR 2015, algorithm 1). torch.optim's imports a compiler first,
+            # which takes as long as all the steps.
+            mean.lerp_(gradient, 1 - BETAS[0])
+            square.lerp_(gradient.square(), 1 - BETAS[1])
+            of_mean, of_square = (1 - beta**step for beta in BETAS)
+            z -= rate * (mean / of_mean) / ((square / of_square).sqrt() + 1e-8)
         last = time.monotonic() - started - before if step > 1 else 0.0  # the first one warms up
         if share >= (len(kept) + 1) / (KEPT + 1):
             kept.append(z.detach().clone())
