@@ -339,6 +339,8 @@ def aim(camera):
     """Look through a scene.Camera from now on."""
     _ps.set_view_projection_mode("perspective")
     _ps.set_vertical_fov_degrees(camera.fov)
+    # Clip planes depend on it, and Polyscope keeps the one of the scene before.
+    _ps.set_view_center_raw(camera.target)
     _ps.look_at_dir(camera.position, camera.target, camera.up)
 
 
