@@ -2,7 +2,7 @@
 
     python -m loopdraw.demo.dataset vases datasets/demo-vases --n_train 1000 --n_test 200 --seed 0
 
-writes `train/` and `test/`, each with a `planespec.txt` and its meshes. Each mesh is one closed,
+writes `train/`, `val/` (with `--n_val`) and `test/`, each with a `planespec.txt` and its meshes. Each mesh is one closed,
 oriented solid, centred. Its longest side is 1 and lies along the scan axis, so every plane meets
 every mesh, and no mesh reaches more than a hundredth beyond the first and last plane.
 
@@ -23,6 +23,7 @@ from loopdraw.loops.geometry import signed_area
 from loopdraw.options import Parser, number
 
 FAMILIES = ("vases", "sofas")
+SPLITS = ("train", "test", "val")  # by their numbers in the seeds
 N_PLANES = 32
 # A plane at 0.5 would only touch the flat foot of a vase.
 FIRST_PLANE, LAST_PLANE = -0.49, 0.49
@@ -48,6 +49,9 @@ def parse_arguments(argv=None):
     parser.add_argument("--n_train", type=number(int, 1), default=1000, help="training meshes")
     parser.add_argument("--n_test", type=number(int, 0), default=200, help="test meshes")
     parser.add_argument(
+        "--n_val", type=number(int, 0), default=0, help="validation meshes, to choose settings on"
+    )
+    parser.add_argument(
         "--seed", type=number(int, 0), default=0, help="another seed makes other shapes"
     )
     parser.add_argument(
@@ -59,7 +63,7 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def make_dataset(family, folder, n_train, n_test, seed, num_workers=1):
+def make_dataset(family, folder, n_train, n_test, seed, num_workers=1, n_val=0):
     """Make all meshes of a dataset. The folder appears complete or not at all.
 
     Parameters
@@ -69,6 +73,7 @@ def make_dataset(family, folder, n_train, n_test, seed, num_workers=1):
     n_train, n_test : int; with n_test 0 there is no folder `test/`
     seed : int
     num_workers : int, processes
+    n_val : int; with 0 there is no folder `val/`
 
     Raises
     ------
@@ -89,7 +94,7 @@ def make_dataset(family, folder, n_train, n_test, seed, num_workers=1):
         aside = target.with_name(f".{target.name}-unfinished-{os.getpid()}")
         try:
             jobs = []
-            for split, count in (("train", n_train), ("test", n_test)):
+            for split, count in zip(SPLITS, (n_train, n_test, n_val), strict=True):
                 if count == 0:
                     continue
                 (aside / split).mkdir(parents=True)
@@ -137,7 +142,7 @@ def make_shape(family, seed, split, index):
     ----------
     family : "vases" or "sofas"
     seed : int
-    split : "train" or "test"
+    split : "train", "test" or "val"
     index : int, number of the mesh in its split
 
     Returns
@@ -148,7 +153,7 @@ def make_shape(family, seed, split, index):
     module = _family_module(family)
     draw = module.make_vase if family == "vases" else module.make_sofa
     for attempt in range(MAX_ATTEMPTS):
-        key = (FAMILIES.index(family), ("train", "test").index(split), index, attempt)
+        key = (FAMILIES.index(family), SPLITS.index(split), index, attempt)
         solid = draw(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
         if solid is None:
             continue
@@ -208,8 +213,8 @@ def main(argv=None):
     start = time.perf_counter()
     make_dataset(**vars(arguments))
     print(
-        f"{arguments.folder}: {arguments.n_train} train and {arguments.n_test} test "
-        f"{arguments.family} in {time.perf_counter() - start:.0f} s"
+        f"{arguments.folder}: {arguments.n_train} train, {arguments.n_val} validation and "
+        f"{arguments.n_test} test {arguments.family} in {time.perf_counter() - start:.0f} s"
     )
 
 
