@@ -422,6 +422,14 @@ def make_parser(description=None):
         help="reverse the order of the planes of half of the training shapes",
     )
     add(
+        "--practise_edits",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="edit this share of the training shapes at random, unknown to their latents, so that "
+        "loops learn to follow edited ones; 0.5 is a good start",
+    )
+    add(
         "--order_ties",
         action="store_true",
         help="order loops of a plane that are equally large by where they lie",
@@ -547,7 +555,10 @@ def _check(options, parser):
         for name in ("enc_fc_hidden_sizes", "dec_fc_hidden_sizes"):
             if len(getattr(options, name)) != 1:
                 parser.error(f"--transformer_arch_version 4 takes one size as --{name}")
-    for name in ("disturb_history", "vary_profile", "vary_spacing", "mirror_planes", "order_ties"):
+    for name in (
+        *("disturb_history", "vary_profile", "vary_spacing", "mirror_planes", "practise_edits"),
+        "order_ties",
+    ):
         if getattr(options, name) and options.loop_repr_type != "fixed-res-polyline":
             parser.error(f"--{name} needs --loop_repr_type fixed-res-polyline")
     if options.transformer_arch_version != 4 or not options.architecture == "transformer":
@@ -559,6 +570,8 @@ def _check(options, parser):
                 )
         if options.rare_loops_weight != 1:
             parser.error("--rare_loops_weight needs --transformer_arch_version 4")
+        if options.practise_edits:
+            parser.error("--practise_edits needs --transformer_arch_version 4")
     if options.vary_profile and options.architecture.startswith("pointnet"):
         parser.error("--vary_profile needs an encoder that reads loops")
     if options.whiten_latents and options.enc_kl_weight == 0:

@@ -8,12 +8,16 @@ could have been sliced from a mesh, but for the jitter.
 The loops that a decoder is given as its history can be disturbed as well. With true loops before
 it, a decoder needs its latent for little, learns to do without, and then goes astray from its own
 loops, which are never quite right.
+
+Edits can be practised: the latent then tells of one shape, and the loops are those of another that
+departs from it somewhere, as after an edit. The decoder learns to go on from there.
 """
 
 import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 # Standard deviations of what is drawn for each shape.
 LOG_SCALE = 0.08  # of each in-plane axis
@@ -37,9 +41,42 @@ class HistoryNoise(NamedTuple):
 
 
 HISTORY = HistoryNoise()
-PLAIN_HISTORY = HistoryNoise()
-# For a decoder with a plan, which looks at its latent anyhow.
-PLANNED_HISTORY = HistoryNoise(missing=0.5, shift=0.015, log_scale=0.04, jitter=0.003)
+# For a decoder with a plan, which looks at its latent anyhow. What is noise here must be small
+# beside an edit, or loops would return from an edit to the plan.
+PLANNED_HISTORY = HistoryNoise(missing=0.0, shift=0.006, log_scale=0.015, jitter=0.002)
+
+
+class Practice(NamedTuple):
+    """Edits that are practised. Numbers are standard deviations, of the largest edits.
+
+    Every shape draws its share of them, so that there are small ones as well.
+    """
+
+    shift: float = 0.15
+    log_scale: float = 0.35
+    log_stretch: float = 0.12  # of each in-plane axis
+    rotation: float = 0.25  # radians
+    waves: float = 0.08  # of the radius, in each of 2 to 4 waves around a loop
+
+    adds: float = 0.2  # share of edits that add loops which the latent does not tell of
+    removes: float = 0.2  # share of edits that remove loops which it does tell of
+    inner: float = 0.25  # share of the others that leave the first loop of each plane as it is
+
+
+PRACTICE = Practice()
+
+
+class Practised(NamedTuple):
+    """Shapes with edits, and the shapes that their latents tell of. See `practise_edits`."""
+
+    points: torch.Tensor  # (T, B, n, 2)
+    flags: torch.Tensor  # (T, B)
+    lengths: torch.Tensor  # (B,)
+    is_told: torch.Tensor  # (T, B, 2) bool: False for points and flags that only the edit decides
+    told_points: torch.Tensor  # (T', B, n, 2)
+    told_flags: torch.Tensor  # (T', B)
+    told_lengths: torch.Tensor  # (B,)
+
 
 NO_SIZE = 1e-5  # float32 rounding leaves less of an end-of-sequence timestep; no loop is as small
 
@@ -155,6 +192,117 @@ def vary_planes(points, flags, n_planes, spacing, mirrors, generator):
     share = torch.where(alike, share, (share > 0.5).to(share.dtype))[..., None, None, None]
     table = torch.lerp(table[rows, low], table[rows, low + 1], share)
     return _in_sequence(table, counts[rows, near])
+
+
+def practise_edits(points, flags, n_planes, share, generator, practice=PRACTICE):
+    """Edit a share of the shapes, each from some plane on.
+
+    An edit is one of three. Loops are moved, scaled, stretched, turned and bent, all in the same
+    way about the centre of their plane's first loop. Or loops are there that the latent does not
+    tell of, from the second or the third of a plane on; or they are missing, though it does.
+
+    Parameters
+    ----------
+    points, flags, n_planes, generator : as for `augment`; loops of no size are left out
+    share : float, of the shapes
+    practice : Practice
+
+    Returns
+    -------
+    Practised
+    """
+    table, counts = _by_plane(points, flags, n_planes)  # (B, P, M, n, 2), (B, P)
+    n_shapes, device = len(counts), points.device
+
+    def uniform(*shape):
+        return torch.rand(n_shapes, *shape, generator=generator, device=device)
+
+    edited = uniform() < share
+    kind = uniform()
+    adds = edited & (kind < practice.adds)
+    removes = edited & ~adds & (kind < practice.adds + practice.removes)
+    bends = edited & ~adds & ~removes
+    first_plane = (uniform() * n_planes).long()[:, None]
+    onward = torch.arange(n_planes, device=device) >= first_plane  # (B, P)
+    kept = torch.where(uniform() < 0.5, 1, 2)[:, None]  # loops of a plane, where others go
+    # Half of what is added the latent tells of below the edit: it goes on where it should end.
+    everywhere = (uniform() < 0.5)[:, None]
+    fewer = torch.minimum(counts, kept)
+    told = torch.where(adds[:, None] & (onward | everywhere), fewer, counts)
+    actual = torch.where(removes[:, None] & onward, fewer, counts)
+
+    numbers = torch.arange(table.shape[2], device=device)
+    begins = first_plane + torch.zeros_like(numbers)  # (B, M)
+    only_inner = (uniform() < practice.inner)[:, None, None]
+    moved = bends[:, None, None] & onward[..., None] & ~(only_inner & (numbers == 0))
+    bent = _bent(table, generator, practice)
+    bent_table = torch.where(moved[..., None, None], bent, table)
+
+    points_told, flags_told = _told(told, actual, len(numbers))
+    # The first loop of an edit comes as a surprise; what follows it does not.
+    first_moved = moved & (numbers == moved.long().argmax(dim=2)[..., None])
+    planes = torch.arange(n_planes, device=device)[None, :, None]
+    points_told &= ~(first_moved & (planes == begins[:, None]))
+    surprises = ~torch.stack([points_told, flags_told], dim=-1)  # (B, P, M, 2)
+
+    new_points, new_flags, lengths = _in_sequence(bent_table, actual)
+    told_points, told_flags, told_lengths = _in_sequence(table, told)
+    surprises = _in_sequence(surprises[..., None].to(table.dtype), actual)[0][..., 0]
+    is_told = surprises < 0.5
+    return Practised(new_points, new_flags, lengths, is_told, told_points, told_flags, told_lengths)
+
+
+def _told(told, actual, n_numbers):
+    """Which loops and flags follow from the latent and from the loops before them.
+
+    Parameters
+    ----------
+    told, actual : (B, P) int, loops of each plane by the latent, and as they are
+
+    Returns
+    -------
+    points, flags : (B, P, n_numbers) bool
+    """
+    numbers = torch.arange(n_numbers, device=told.device)
+    below = F.pad(actual[:, :-1], (1, 0))
+    agreed_below = F.pad(told[:, :-1] == actual[:, :-1], (1, 0), value=True)
+    more, fewer = actual > told, actual < told
+    # A loop too many surprises where the plane below has none to go on from; and wherever an edit
+    # begins.
+    extra = more[..., None] & (numbers >= told[..., None])
+    surprise = extra & (agreed_below[..., None] | (numbers >= below[..., None]))
+    # Where loops begin to be missing, the surprise is that the next one opens a plane.
+    ends_early = F.pad((fewer & agreed_below)[:, :-1], (1, 0))[..., None] & (numbers == 0)
+    return ~surprise, ~(surprise | ends_early)
+
+
+def _bent(table, generator, practice):
+    """All loops (B, P, M, n, 2) of each shape, changed in a way of its own."""
+    n_shapes, device = len(table), table.device
+
+    def normal(*shape):
+        return torch.randn(n_shapes, *shape, generator=generator, device=device)
+
+    amount = torch.rand(n_shapes, 1, generator=generator, device=device)
+    angle = practice.rotation * amount[:, 0] * normal()
+    scale = practice.log_scale * normal(1) + practice.log_stretch * normal(2)
+    scale = torch.exp(amount * scale)
+    rotate = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=-1)
+    matrix = rotate.view(n_shapes, 2, 2) @ torch.diag_embed(scale)
+    shift = (practice.shift * amount * normal(2))[:, None, None, None]
+    first = table[:, :, :1]
+    centre = 0.5 * (first.amin(dim=-2, keepdim=True) + first.amax(dim=-2, keepdim=True))
+    offset = table - centre  # (B, P, M, n, 2)
+    around = torch.atan2(offset[..., 1], offset[..., 0])
+    waves = torch.zeros_like(around)
+    round_shapes = torch.rand(n_shapes, 1, generator=generator, device=device) < 0.5
+    for k in (2, 3, 4):
+        phase = 2 * math.pi * torch.rand(n_shapes, generator=generator, device=device)
+        height = practice.waves * amount * normal(1) * ~round_shapes
+        waves = waves + height[..., None, None] * torch.cos(k * around + phase[:, None, None, None])
+    offset = offset * (1 + waves).clamp(min=0.5)[..., None]
+    bent = torch.einsum("bpmni,bji->bpmnj", offset, matrix) + centre + shift
+    return canonical(bent)
 
 
 def _by_plane(points, flags, n_planes):

@@ -37,10 +37,23 @@ class Batch(NamedTuple):
     padding: torch.Tensor  # (T+1, B) bool, True where there is no loop; the start step is none
     point_clouds: torch.Tensor | None  # (B, 2048, 3), for PointNet encoders
     point_weights: torch.Tensor | None = None  # (T, B), of the points' errors; 1 on average
+    flag_weights: torch.Tensor | None = None  # (T, B), of the flags' errors: 1 or 0
+    told: "Batch | None" = None  # what the latents tell of, if other shapes: `practise_edits`
 
     @property
     def size(self):
         return self.targets.shape[1]
+
+    def select(self, index):
+        """The shapes with these numbers in the batch."""
+        clouds = None if self.point_clouds is None else self.point_clouds[index]
+        told = None if self.told is None else self.told.select(index)
+        rows = {
+            name: None if value is None else value[:, index]
+            for name, value in self._asdict().items()
+            if name not in ("point_clouds", "told")
+        }
+        return Batch(**rows, point_clouds=clouds, told=told)
 
 
 @dataclass

@@ -137,10 +137,9 @@ def shape_losses(model, batch, z):
     flags_count = present
     parts = []  # outputs with the flag last, and their weight
     if model.is_planned:
-        outputs, plan_logits, plan_points, _ = model.decoder(
-            batch.inputs[:-1], z, next_flags=batch.targets[..., -1], with_plan=True
-        )
-        planned = torch.cat([plan_points, plan_logits[..., None]], dim=-1)
+        plan, flags = model.decoder.plan(z), batch.targets[..., -1]
+        outputs = model.decoder(batch.inputs[:-1], z, next_flags=flags, plan=plan)
+        planned = model.decoder.read_plan(plan, flags)
         parts = [(outputs, 1.0), (planned, PLAN_SHARE)]
         flags_count = present.clone()
         flags_count[0] = 0

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 from loopdraw.checkpoints import checkpoint_label, load_state, save_states
 from loopdraw.data.augmentation import (
@@ -21,10 +22,10 @@ from loopdraw.data.augmentation import (
     PLANNED_HISTORY,
     augment,
     disturb_history,
+    practise_edits,
     vary_planes,
     vary_profile,
 )
-from loopdraw.data.dataset import Batch
 from loopdraw.files import UserError
 from loopdraw.model.latents import apply_whitening, fit_whitening
 from loopdraw.model.networks.planned import places
@@ -73,6 +74,7 @@ class Trainer:
         vary_profile=0.0,
         vary_spacing=0.0,
         mirror_planes=False,
+        practise_edits=0.0,
         whiten_latents=False,
         bucket_batches=False,
         rare_loops_weight=1.0,
@@ -91,7 +93,8 @@ class Trainer:
         self.enc_kl_anneal_formula = enc_kl_anneal_formula
         self.augment, self.disturb_history = augment, disturb_history
         self.vary_profile, self.vary_spacing = vary_profile, vary_spacing
-        self.mirror_planes, self.whitens = mirror_planes, whiten_latents
+        self.mirror_planes, self.practise_edits = mirror_planes, practise_edits
+        self.whitens = whiten_latents
         self.history_noise = PLANNED_HISTORY if model.is_planned else HISTORY
         self.bucket_batches = bucket_batches
         if self.n_batches == 0:
@@ -235,15 +238,23 @@ class Trainer:
         """The batch of these items, varied at random if the options ask for it."""
         batch = self.dataset.batch(indices, trim)
         varies_planes = self.vary_spacing > 0 or self.mirror_planes
-        if self.augment or self.disturb_history or self.vary_profile > 0 or varies_planes:
+        varies = varies_planes or self.augment or self.disturb_history
+        if varies or self.vary_profile > 0 or self.practise_edits > 0:
             batch = self._varied(batch, varies_planes)
-        if self.rare_loops_weight != 1:
-            _, number = places(batch.targets[..., -1].t())
-            is_rare = (number.t() >= self.first_rare_number).to(batch.targets.dtype)
-            weights = 1 + (self.rare_loops_weight - 1) * is_rare
-            mean = weights[~batch.padding[1:]].mean()
-            batch = batch._replace(point_weights=weights / mean)
-        return batch
+        return self._weighted(batch)
+
+    def _weighted(self, batch):
+        """A batch with weights on rare loops."""
+        if self.rare_loops_weight == 1:
+            return batch
+        _, number = places(batch.targets[..., -1].t())
+        is_rare = (number.t() >= self.first_rare_number).to(batch.targets.dtype)
+        weights = 1 + (self.rare_loops_weight - 1) * is_rare
+        weights = weights / weights[~batch.padding[1:]].mean()
+        if batch.point_weights is not None:
+            weights = weights * batch.point_weights
+        told = None if batch.told is None else self._weighted(batch.told)
+        return batch._replace(point_weights=weights, told=told)
 
     def _varied(self, batch, varies_planes):
         info, padding = self.dataset.info, batch.padding[1:]
@@ -251,6 +262,7 @@ class Trainer:
         flags = timesteps[..., -1].masked_fill(padding, 0.0)
         points = timesteps[..., :-1].unflatten(-1, (-1, 2))
         points = points.masked_fill(padding[..., None, None], 0.0)  # of no size
+        lengths = told = is_told = None
         if varies_planes:
             points, flags, lengths = vary_planes(
                 points,
@@ -260,18 +272,39 @@ class Trainer:
                 self.mirror_planes,
                 self.generator,
             )
-            if info.use_eos_token:  # one more timestep, of no size and flagged
+        if self.vary_profile > 0:
+            points = vary_profile(points, flags, info.n_planes, self.vary_profile, self.generator)
+        if self.augment:
+            points = augment(points, flags, info.n_planes, self.generator)
+        if self.practise_edits > 0:
+            practised = practise_edits(
+                points, flags, info.n_planes, self.practise_edits, self.generator
+            )
+            points, flags, lengths, is_told, told_points, told_flags, told_lengths = practised
+            told = self._as_batch(batch, told_points, told_flags, told_lengths)
+        varied = self._as_batch(batch, points, flags, lengths, self.disturb_history)
+        if is_told is not None:
+            n_more = len(varied.targets) - len(is_told)  # for the end of the sequence
+            is_told = F.pad(is_told.to(points.dtype), (0, 0, 0, 0, 0, n_more), value=1.0)
+            weights = dict(point_weights=is_told[..., 0], flag_weights=is_told[..., 1])
+            varied = varied._replace(told=told, **weights)
+        return varied
+
+    def _as_batch(self, batch, points, flags, lengths=None, disturbs=False):
+        """Shapes as a batch: points (T, B, n, 2), flags (T, B), of these `lengths` (B,).
+
+        Without `lengths` there are as many timesteps as in `batch`.
+        """
+        padding = batch.padding[1:]
+        if lengths is not None:
+            if self.dataset.info.use_eos_token:  # one more timestep, of no size and flagged
                 points = torch.cat([points, torch.zeros_like(points[:1])])
                 flags = torch.cat([flags, torch.zeros_like(flags[:1])])
                 flags[lengths, torch.arange(len(lengths), device=flags.device)] = 1.0
                 lengths = lengths + 1
             padding = torch.arange(len(flags), device=flags.device)[:, None] >= lengths
-        if self.vary_profile > 0:
-            points = vary_profile(points, flags, info.n_planes, self.vary_profile, self.generator)
-        if self.augment:
-            points = augment(points, flags, info.n_planes, self.generator)
         history = points
-        if self.disturb_history:
+        if disturbs:
             blank = self.mean[:-1].view(-1, 2)
             history = disturb_history(points, blank, self.generator, self.history_noise)
         targets, history = (
@@ -305,13 +338,7 @@ class Trainer:
         mine = np.arange(self.rank * share, (self.rank + 1) * share)
         weights = torch.from_numpy((mine < len(indices)).astype(np.float32)).to(noise.device)
         mine = torch.from_numpy(np.minimum(mine, len(indices) - 1)).to(noise.device)
-        batch = Batch(
-            whole.inputs[:, mine],
-            whole.targets[:, mine],
-            whole.padding[:, mine],
-            None if whole.point_clouds is None else whole.point_clouds[mine],
-            None if whole.point_weights is None else whole.point_weights[:, mine],
-        )
+        batch = whole.select(mine)
         return self._optimize(batch, noise[mine], weights, n_present)
 
     def _optimize(self, batch, noise, weights=None, n_present=None):

@@ -144,7 +144,8 @@ class LoopSeqEncoderDecoderModel:
         """Mean and log variance of the latents of a batch, (B, L) each."""
         if batch.point_clouds is not None:
             return self.encoder(batch.point_clouds)
-        return self.encoder(batch.targets, batch.padding[1:])
+        told = batch.told or batch
+        return self.encoder(told.targets, told.padding[1:])
 
     def encode(self, batch, use_sigma=False):
         """Latents of a batch, (B, L): the mean, or with `use_sigma` a sample about it."""
@@ -178,12 +179,10 @@ class LoopSeqEncoderDecoderModel:
         latents = mu
         if noise is not None and self.enc_kl_weight > 0:
             latents = mu + noise * torch.exp(0.5 * log_sigma_squared)
-        present = (~batch.padding[1:]).to(batch.targets.dtype)  # (T, B)
-        if weights is not None:
-            present = present * weights
         kl = kl_divergence(mu, log_sigma_squared, weights)
         if self.is_planned:
-            return self._planned_loss(batch, latents, present, n_present), kl
+            return self._planned_loss(batch, latents, weights, n_present), kl
+        present = _present(batch, weights)
         outputs = self.teacher_forced(batch, latents)
         reconstruction = reconstruction_loss(
             outputs,
@@ -196,29 +195,35 @@ class LoopSeqEncoderDecoderModel:
         )
         return reconstruction, kl
 
-    def _planned_loss(self, batch, latents, present, n_present):
+    def _planned_loss(self, batch, latents, weights, n_present):
         """As `reconstruction_loss`, and half of it again for what the plan alone says.
 
-        The first flag is no decision. True flags say which loop of the plan a timestep is.
+        The first flag is no decision. True flags say which loop of the plan a timestep is. The plan
+        is of the shapes that the latents tell of, the loops are those of the batch.
         """
-        inputs, targets = batch.inputs[:-1], batch.targets
-        n_present = present.sum() if n_present is None else n_present
-        outputs, plan_logits, plan_points, _ = self.decoder(
-            inputs, latents, next_flags=targets[..., -1], with_plan=True
+        plan = self.decoder.plan(latents)
+        flags = batch.targets[..., -1]
+        outputs = self.decoder(batch.inputs[:-1], latents, next_flags=flags, plan=plan)
+        told = batch.told or batch
+        planned = self.decoder.read_plan(plan, told.targets[..., -1])
+        if n_present is None:
+            n_present = _present(batch, weights).sum()
+        loss = self._planned_errors(outputs, batch, weights)
+        loss = loss + PLAN_SHARE * self._planned_errors(planned, told, weights)
+        return loss / n_present
+
+    def _planned_errors(self, outputs, batch, weights):
+        """Sum over the timesteps of a batch of the errors of `outputs` (T, B, F)."""
+        present = _present(batch, weights)
+        point_weights = present if batch.point_weights is None else present * batch.point_weights
+        flag_weights = present if batch.flag_weights is None else present * batch.flag_weights
+        difference = outputs[..., :-1] - batch.targets[..., :-1]
+        error = difference.square() if self.reco_loss_type == "l2" else difference.abs()
+        entropy = F.binary_cross_entropy_with_logits(
+            outputs[1:, :, -1], batch.targets[1:, :, -1], reduction="none"
         )
-        counted = present if batch.point_weights is None else present * batch.point_weights
-        decided = torch.cat([torch.zeros_like(present[:1]), present[1:]])
-        loss = 0.0
-        for share, points, logits in (
-            (1.0, outputs[..., :-1], outputs[..., -1]),
-            (PLAN_SHARE, plan_points, plan_logits),
-        ):
-            difference = points - targets[..., :-1]
-            error = difference.square() if self.reco_loss_type == "l2" else difference.abs()
-            entropy = F.binary_cross_entropy_with_logits(logits, targets[..., -1], reduction="none")
-            entropy = self.binary_flag_loss_weight * (entropy * decided).sum()
-            loss = loss + share * ((error.mean(dim=-1) * counted).sum() + entropy) / n_present
-        return loss
+        entropy = self.binary_flag_loss_weight * (entropy * flag_weights[1:]).sum()
+        return (error.mean(dim=-1) * point_weights).sum() + entropy
 
     def kl_loss(self, kl, anneal=1.0):
         """The KL loss as logged: weight x annealing factor x the divergence, or its floor."""
@@ -296,6 +301,12 @@ class LoopSeqEncoderDecoderModel:
                 f"{self.info.n_timesteps}; give --dataroot the dataset that it was trained on "
                 "(train and test sets together set the number)"
             )
+
+
+def _present(batch, weights):
+    """1 for each timestep of a batch that counts, (T, B); `weights` as for `losses`."""
+    present = (~batch.padding[1:]).to(batch.targets.dtype)
+    return present if weights is None else present * weights
 
 
 def sample_latents(mu, log_sigma_squared):

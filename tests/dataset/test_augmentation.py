@@ -6,9 +6,11 @@ import torch
 
 from loopdraw.data.augmentation import (
     HISTORY,
+    Practice,
     augment,
     canonical,
     disturb_history,
+    practise_edits,
     vary_planes,
     vary_profile,
 )
@@ -158,3 +160,88 @@ def test_where_counts_differ_the_nearer_plane_is_taken(batch):
         assert (loops.amax(dim=(1, 2)) > 0.1).all()
         assert (points[lengths[row] :, row] == 0).all()
         assert flags[: lengths[row], row].sum() == N_PLANES
+
+
+def practise(batch, share=1.0, seed=0, n_shapes=64, **practice):
+    """Edits of many copies of the first shape: what came out, and the shape's own loops."""
+    points, flags = (part[:, :1].repeat(1, n_shapes, *[1] * (part.ndim - 2)) for part in batch)
+    generator = torch.Generator().manual_seed(seed)
+    return practise_edits(points, flags, N_PLANES, share, generator, Practice(**practice))
+
+
+def test_unedited_shapes_are_told_of_as_they_are(batch):
+    whole = batch[0][: 2 * N_PLANES, :1]
+    result = practise(batch, share=0.0)
+    assert result.is_told.all()
+    for points in (result.points, result.told_points):
+        assert torch.equal(points, whole.expand_as(points))
+    assert torch.equal(result.flags, result.told_flags)
+    assert result.lengths.tolist() == result.told_lengths.tolist() == [2 * N_PLANES] * 64
+    some = practise(batch, share=0.5)
+    edited = (some.points[: len(whole)] != whole).flatten(2).any(2).any(0)
+    assert 0.1 < edited.float().mean() < 0.6
+
+
+def test_bent_loops_depart_from_one_plane_on(batch):
+    """The latent tells of the shape as it was; only the first edited loop comes as a surprise."""
+    result = practise(batch, adds=0.0, removes=0.0, inner=0.0)
+    whole = batch[0][: 2 * N_PLANES, :1]
+    assert torch.equal(result.told_points, whole.expand_as(result.told_points))
+    departs = (result.points - whole).abs().amax(dim=(2, 3)) > 1e-3  # (T, B)
+    first = departs.long().argmax(dim=0)
+    steps = torch.arange(2 * N_PLANES)[:, None]
+    assert torch.equal(departs, steps >= first) and (first % 2 == 0).all()
+    assert set(first.tolist()) == {0, 2, 4, 6, 8}
+    assert torch.equal(~result.is_told[..., 0], steps == first)
+    assert result.is_told[..., 1].all()
+    # Loops of a plane keep to each other: the inner one stays within the outer one.
+    extent = result.points.amax(dim=-2) - result.points.amin(dim=-2)
+    assert (extent[0::2] > extent[1::2]).all()
+    # All planes move alike, so what is above an edit fits what is below it.
+    shift = (result.points - whole).mean(dim=2)  # (T, B, 2)
+    last = shift[-2]
+    np.testing.assert_allclose(shift[first, torch.arange(64)], last, atol=0.06)
+
+
+def test_edits_of_inner_loops_leave_the_outer_ones(batch):
+    result = practise(batch, adds=0.0, removes=0.0, inner=1.0)
+    whole = batch[0][: 2 * N_PLANES, :1]
+    assert torch.equal(result.points[0::2], whole[0::2].expand_as(result.points[0::2]))
+    assert (result.points[-1] != whole[-1]).flatten(1).any(1).all()
+    assert ((~result.is_told[..., 0]).sum(dim=0) == 1).all()
+
+
+def counts_of(flags, lengths):
+    """Loops of each plane, a tuple a shape."""
+    found = []
+    for shape, length in enumerate(lengths.tolist()):
+        opens = np.flatnonzero(flags[:length, shape].numpy() > 0.5)
+        found.append(tuple(np.diff(np.append(opens, length)).tolist()))
+    return found
+
+
+def test_added_loops_are_surprises_where_they_begin(batch):
+    result = practise(batch, adds=1.0, removes=0.0)
+    assert counts_of(result.flags, result.lengths) == [(2,) * N_PLANES] * 64
+    told = counts_of(result.told_flags, result.told_lengths)
+    # Half of the edits keep one loop of two, half of those everywhere, the others from a plane on.
+    expected = {(2,) * k + (1,) * (N_PLANES - k) for k in range(N_PLANES + 1)}
+    assert set(told) == expected
+    for shape, counts in enumerate(told):
+        surprises = [tuple(at) for at in (~result.is_told[:, shape]).nonzero().tolist()]
+        begins = counts.index(1) if 1 in counts else None
+        step = None if begins is None else 2 * begins + 1
+        assert surprises == ([] if step is None else [(step, 0), (step, 1)])
+
+
+def test_removed_loops_are_surprises_where_they_are_missed(batch):
+    result = practise(batch, adds=0.0, removes=1.0)
+    assert counts_of(result.told_flags, result.told_lengths) == [(2,) * N_PLANES] * 64
+    actual = counts_of(result.flags, result.lengths)
+    assert set(actual) == {(2,) * k + (1,) * (N_PLANES - k) for k in range(N_PLANES + 1)}
+    for shape, counts in enumerate(actual):
+        surprises = [tuple(at) for at in (~result.is_told[:, shape]).nonzero().tolist()]
+        # The flag of the plane that follows says that a loop is missing, if one does follow.
+        missed = counts.index(1) if 1 in counts else N_PLANES
+        step = sum(counts[: missed + 1])
+        assert surprises == ([(step, 1)] if missed < N_PLANES - 1 else [])

@@ -14,6 +14,7 @@ from test_training import RECIPE, assert_same_nets, log_lines, nets, train, trai
 
 from loopdraw.checkpoints import load_state
 from loopdraw.files import UserError
+from loopdraw.model.networks.planned import places
 from loopdraw.model.optimizers import Muon, hidden_matrices, orthogonalise
 from loopdraw.model.training import Trainer
 from loopdraw.options import parse_options
@@ -143,31 +144,38 @@ def test_weight_decay(dataroot, tmp_path, optimizer, default):
         assert trainer.optimizers["enc"].param_groups[0]["weight_decay"] == expected
 
 
-def test_losses_of_version_4(dataroot, tmp_path):
-    words = [*small_options(dataroot, tmp_path), *RECIPE]
+@pytest.mark.parametrize("practised", [0.0, 0.9])
+def test_losses_of_version_4(dataroot, tmp_path, practised):
+    words = [*small_options(dataroot, tmp_path), *RECIPE, "--practise_edits", f"{practised}"]
     trainer = trainer_for([*words, "--binary_flag_loss_weight", "0.7"])
     model, batch = trainer.model, trainer._batch(np.arange(5), True)
+    assert (batch.told is not None) == (practised > 0)
+    told = batch.told or batch
     with torch.no_grad():
-        mu, _ = model.encode_distribution(batch)
-        outputs, logits, points, number = model.decoder(
-            batch.inputs[:-1], mu, next_flags=batch.targets[..., -1], with_plan=True
-        )
+        mu, _ = model.encoder(told.targets, told.padding[1:])
+        flags = batch.targets[..., -1]
+        outputs = model.decoder(batch.inputs[:-1], mu, next_flags=flags)
+        planned = model.decoder.read_plan(model.decoder.plan(mu), told.targets[..., -1])
         ours, _ = model.losses(batch)
-    present = ~batch.padding[1:]
-    weights = torch.where(number >= trainer.first_rare_number, 3.0, 1.0)[present]
+    n_present = (~batch.padding[1:]).sum()
     expected = 0.0
-    for share, xy, logit in (
-        (1.0, outputs[..., :-1], outputs[..., -1]),
-        (0.5, points, logits),
-    ):
-        errors = (xy - batch.targets[..., :-1]).abs().mean(dim=-1)[present]
-        expected += share * (errors * weights).sum() / weights.sum()
+    for share, part, said in ((1.0, batch, outputs), (0.5, told, planned)):
+        present = ~part.padding[1:]
+        number = places(part.targets[..., -1].t())[1].t()
+        weights = torch.where(number >= trainer.first_rare_number, 3.0, 1.0)
+        weights = weights / weights[present].mean()
         decided = present.clone()
         decided[0] = False
+        if practised and part is batch:
+            weights = weights * (batch.point_weights > 0)
+            assert set(batch.flag_weights.unique().tolist()) == {0.0, 1.0}
+            decided &= batch.flag_weights > 0
+        errors = (said[..., :-1] - part.targets[..., :-1]).abs().mean(dim=-1)
+        expected += share * (errors * weights)[present].sum() / n_present
         entropy = F.binary_cross_entropy_with_logits(
-            logit[decided], batch.targets[..., -1][decided], reduction="sum"
+            said[..., -1][decided], part.targets[..., -1][decided], reduction="sum"
         )
-        expected += share * 0.7 * entropy / present.sum()
+        expected += share * 0.7 * entropy / n_present
     assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -191,6 +199,7 @@ def test_options_that_do_not_fit():
         (["--vary_spacing", "1"], "--vary_spacing changes lengths"),
         (["--mirror_planes"], "--mirror_planes changes lengths"),
         (["--rare_loops_weight", "2"], "--transformer_arch_version 4"),
+        (["--practise_edits", "0.5"], "--practise_edits needs --transformer_arch_version 4"),
         (["--order_ties", "--loop_repr_type", "ellipse-multiple"], "--order_ties needs"),
     ):
         with pytest.raises(UserError, match=message):

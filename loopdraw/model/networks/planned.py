@@ -9,11 +9,15 @@ follow.
 
 A step at plane p, loop k (numbers in the order of the sequence) works out
 
-    h      causal transformer over the steps so far, each with its p, k and the plan at p and p + 1
+    h      causal transformer over the steps so far, each with its p, k, the plan at p and p + 1,
+           and how far its loop departs from what the plan says of it
     flag   does the next loop open a plane?  what the plan says + a correction from h
     next   that makes the next loop's place p', k'
     points what the plan says of the loop at p', k' + a correction from h and from the loop k' of
-           the plane below p'
+           the plane below p' and its departure
+
+Departures are what an edit looks like from within: the plan does not know of it, so the loops after
+it can only follow it from there.
 
 Blocks are pre-norm with GELU. In the shape comments B is the batch, T timesteps, F features of a
 timestep (the flag last), N = F - 1, L latent size, C d_model, P planes, K loops of a plane told
@@ -183,13 +187,13 @@ class PlannedDecoder(nn.Module):
         self.plan_points = nn.Linear(C, N)
         # the steps so far
         self.start = nn.Parameter(torch.zeros(C))
-        self.inp = nn.Linear(n_features, C)
+        self.inp = nn.Linear(n_features + N, C)
         self.plane, self.loop = nn.Embedding(n_planes + 2, C), nn.Embedding(K, C)
         self.blocks = nn.ModuleList(Block(C, n_heads, ffwd) for _ in range(n_layers))
         self.norm = nn.LayerNorm(C)
         self.flag = nn.Linear(C, 1)
         # the next loop
-        self.below = nn.Linear(N + 1, C)
+        self.below = nn.Linear(2 * N + 1, C)
         self.head_norm = nn.LayerNorm(C)
         self.head_wide, self.head_narrow = nn.Linear(C, 2 * C), nn.Linear(2 * C, C)
         self.out_norm = nn.LayerNorm(C)
@@ -233,6 +237,24 @@ class PlannedDecoder(nn.Module):
         context = self.this_plane(around)[:, :-1] + self.next_plane(around)[:, 1:]
         return context, self.slot_plan(around)[:, :-1], last
 
+    def read_plan(self, plan, flags):
+        """What a plan says of a whole sequence.
+
+        Parameters
+        ----------
+        plan : what `plan` returns
+        flags : (T, B) float, the true flags, which say where the loops lie
+
+        Returns
+        -------
+        (T, B, F), flags as logits; the first flag has no meaning
+        """
+        _, slots, last = plan
+        plane, index = self._places(flags.t())  # with the start step before them
+        logits = last.flatten(1).gather(1, (plane * K + index)[:, :-1])
+        points = self.plan_points(self._slot(slots, plane[:, 1:], index[:, 1:]))
+        return torch.cat([points, logits[..., None]], dim=-1).transpose(0, 1)
+
     def _slot(self, slots, plane, index):
         """What the plan says of the loops at (plane, index), each (B, T): (B, T, C)."""
         at = slots.gather(1, plane[..., None].expand(*plane.shape, self.d_model))
@@ -240,9 +262,7 @@ class PlannedDecoder(nn.Module):
 
     # ------------------------------------------------------------------------- the steps, at once
 
-    def forward(
-        self, inputs, z, padding=None, skips_padding=False, next_flags=None, with_plan=False
-    ):
+    def forward(self, inputs, z, padding=None, skips_padding=False, next_flags=None, plan=None):
         """Teacher-forced outputs of a whole sequence.
 
         Parameters
@@ -252,40 +272,32 @@ class PlannedDecoder(nn.Module):
         next_flags : (T, B) float, optional
             The true flags of the timesteps that follow, which say where these lie. Without them
             the predicted ones do.
-        with_plan : bool
-            Also return what the plan alone says, which has losses of its own.
+        plan : what `plan` returns of z, if it is known already
 
         Returns
         -------
-        outputs : (T, B, F) float
-            The timestep that follows each input step, its flag as a logit.
-        plan_logits : (T, B), plan_points : (T, B, N), next_index : (T, B) int
-            Only with `with_plan`: flags and points as planned, and the number of the loop in its
-            plane.
+        (T, B, F) float : the timestep that follows each input step, its flag as a logit
         """
         x = inputs.transpose(0, 1)  # (B, T, F)
-        plane, index = self._places_of_inputs(x)
-        context, slots, last = self.plan(z)
-        h = self._embed(x, plane, index, context)
+        plane, index = self._places(x[:, 1:, -1])
+        context, slots, last = plan or self.plan(z)
+        departure = x[..., :-1] - self.plan_points(self._slot(slots, plane, index))
+        h = self._embed(x, departure, plane, index, context)
         for block in self.blocks:
             h = block(h, causal=True)
         h = self.norm(h)
-        plan_logits = last.flatten(1).gather(1, plane * K + index)
-        logits = plan_logits + self.flag(h)[..., 0]
+        logits = last.flatten(1).gather(1, plane * K + index) + self.flag(h)[..., 0]
         opens = logits > 0 if next_flags is None else next_flags.t() > 0.5
         plane_after, index_after = self._next_place(plane, index, opens)
         slot = self._slot(slots, plane_after, index_after)
-        planned = self.plan_points(slot)
-        below = self._loops_below(x[..., :-1], plane, index, plane_after, index_after)
-        points = planned + self._correction(h, slot, below)
-        outputs = torch.cat([points, logits[..., None]], dim=-1).transpose(0, 1)
-        if not with_plan:
-            return outputs
-        return outputs, plan_logits.t(), planned.transpose(0, 1), index_after.t()
+        loops = torch.cat([x[..., :-1], departure], dim=-1)
+        below = self._loops_below(loops, plane, index, plane_after, index_after)
+        points = self.plan_points(slot) + self._correction(h, slot, below)
+        return torch.cat([points, logits[..., None]], dim=-1).transpose(0, 1)
 
-    def _places_of_inputs(self, x):
-        """Plane and number of the loops that are the inputs (B, T, F); 0, 0 at the start step."""
-        plane, index = places(x[:, 1:, -1])
+    def _places(self, flags):
+        """Plane and number of the loops with these flags (B, T), after a start step at 0, 0."""
+        plane, index = places(flags)
         plane = F.pad(plane, (1, 0)).clamp(max=self.n_planes + 1)
         return plane, F.pad(index, (1, 0)).clamp(max=K - 1)
 
@@ -294,9 +306,10 @@ class PlannedDecoder(nn.Module):
         plane_after = (plane + opens).clamp(max=self.n_planes + 1)
         return plane_after, torch.where(opens, 0, (index + 1).clamp(max=K - 1))
 
-    def _embed(self, x, plane, index, context):
+    def _embed(self, x, departure, plane, index, context):
         """What the blocks see of the steps (B, T, F) that lie at (plane, index)."""
-        x = torch.where((plane == 0)[..., None], self.start, self.inp(x))
+        x = self.inp(torch.cat([x, departure], dim=-1))
+        x = torch.where((plane == 0)[..., None], self.start, x)
         x = x + self.plane(plane) + self.loop(index)
         return x + context.gather(1, plane[..., None].expand_as(x))
 
@@ -305,12 +318,12 @@ class PlannedDecoder(nn.Module):
 
         Parameters
         ----------
-        loops : (B, T, N), which lie at (plane, index)
+        loops : (B, T, 2 N), loops and departures, which lie at (plane, index)
         plane_after, index_after : (B, T), where the next loops lie
 
         Returns
         -------
-        (B, T, N + 1), the loop and 1; all 0 where there is none
+        (B, T, 2 N + 1), the loop, its departure and 1; all 0 where there is none
         """
         B, T = plane.shape
         steps = torch.arange(T, device=plane.device).expand(B, T)
@@ -348,6 +361,7 @@ class PlannedDecoder(nn.Module):
         )
         state.plane = z.new_zeros(B, self.max_length, dtype=torch.long)
         state.index = torch.zeros_like(state.plane)
+        state.departure = torch.zeros_like(state.inputs[..., :-1])
         self._condition(state, z)
         return state
 
@@ -362,7 +376,10 @@ class PlannedDecoder(nn.Module):
             )
             state.plane[:, t], state.index[:, t] = plane, index
         plane, index = state.plane[:, t : t + 1], state.index[:, t : t + 1]  # (B, 1)
-        h = self._embed(x[:, None], plane, index, state.context)[:, 0]
+        planned = self.plan_points(self._slot(state.slots, plane, index))
+        departure = x[:, None, :-1] - planned
+        state.departure[:, t] = departure[:, 0]
+        h = self._embed(x[:, None], departure, plane, index, state.context)[:, 0]
         for step, memory in zip(state.steppers, state.memory.unbind(1), strict=True):
             h = step(h, memory, t)
         h = self.norm(h)[:, None]  # (B, 1, C)
@@ -374,7 +391,7 @@ class PlannedDecoder(nn.Module):
         return torch.cat([points[:, 0], logits], dim=-1)
 
     def _loop_below(self, state, t, plane_after, index_after):
-        """As `_loops_below` for the step after `t`: (B, 1, N + 1)."""
+        """As `_loops_below` for the step after `t`: (B, 1, 2 N + 1)."""
         seen = slice(0, t + 1)
         here = (state.plane[:, seen] == plane_after - 1) & (state.index[:, seen] == index_after)
         here &= plane_after > 1
@@ -382,7 +399,8 @@ class PlannedDecoder(nn.Module):
         latest = (here * steps).amax(dim=1)  # (B,), 0 where there is none
         rows = torch.arange(len(latest), device=here.device)
         found = latest > 0
-        loop = state.inputs[rows, (latest - 1).clamp(min=0), :-1] * found[:, None]
+        row = (latest - 1).clamp(min=0)
+        loop = torch.cat([state.inputs[rows, row, :-1], state.departure[rows, row]], dim=-1)
         return F.pad(loop, (0, 1), value=1.0)[:, None] * found[:, None, None]
 
     @torch.no_grad()
@@ -396,10 +414,10 @@ class PlannedDecoder(nn.Module):
         state.context, state.slots, state.last = self.plan(z)
         n = state.length
         if n > 0:
-            taken = slice(0, n)
-            x = self._embed(
-                state.inputs[:, taken], state.plane[:, taken], state.index[:, taken], state.context
-            )
+            x, plane, index = state.inputs[:, :n], state.plane[:, :n], state.index[:, :n]
+            departure = x[..., :-1] - self.plan_points(self._slot(state.slots, plane, index))
+            state.departure[:, :n] = departure
+            x = self._embed(x, departure, plane, index, state.context)
             for block, memory in zip(self.blocks, state.memory.unbind(1), strict=True):
                 x = block(x, causal=True, memory=memory)
 
