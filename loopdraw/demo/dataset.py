@@ -4,7 +4,7 @@
 
 writes `train/`, `test/` and, with `--n_val`, `val/`, each with a `planespec.txt` and its meshes.
 Each mesh is one closed, oriented solid, centred. Its longest side is 1 and lies along the scan
-axis, so every plane meets every mesh, and no mesh reaches more than a hundredth beyond the first and
+axis, so every plane meets every mesh. No mesh reaches more than a hundredth beyond the first and
 last plane.
 
 The same seed makes the same meshes, however many worker processes there are, and mesh k is the
