@@ -1,9 +1,9 @@
 """What LoopDraw does, in a minute or two and with nothing to download: `make demo`.
 
-Samples, interpolates, reconstructs and edits vases with the trained model of this repository, and
-draws them. Each step is shown before it runs, as a command or a line of Python that you can type
+Samples, interpolates, reconstructs and edits vases with one trained model of this repository,
+samples sofas with the other, and draws them. Each step is shown before it runs, as a command or a line of Python that you can type
 yourself. The pictures go to `demo_output/`, which is made anew. The shapes are saved beside the
-model, as always.
+models, as always.
 """
 
 import os
@@ -21,12 +21,12 @@ from loopdraw.threads import wait_briefly
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = Path("demo_output")
-CHECKPOINT = Path("checkpoints/demo-vases")
-SHAPES = CHECKPOINT / "inference"
+CHECKPOINT, SOFAS = Path("checkpoints/demo-vases"), Path("checkpoints/demo-sofas")
+SHAPES = "inference"  # a folder beside the model
 EDIT = "demo-vases-edit.json"  # the latent of a vase, and one loop scaled by 0.3 and moved outwards
 TEST_MESH = OUTPUT / "vases/test/vase-0000.obj"  # the model was not trained on it
 SEED = 1
-N_SAMPLES, N_INTERPOLATED = 12, 8
+N_SAMPLES, N_INTERPOLATED, N_SOFAS = 12, 8, 6
 CELL_SIZE = (440, 500)  # pixels of a shape in a gallery
 EDIT_SIZE = (700, 800)
 
@@ -39,15 +39,20 @@ def main():
 
     show(f'model = loopdraw.load("{CHECKPOINT}")')
     model = loopdraw.load(CHECKPOINT)
-    samples = sample(model)
+    samples = sample(model, N_SAMPLES)
     interpolated = interpolate(model)
     reconstructed = reconstruct(model)
     before, after = edit(model)
+    show(f'model = loopdraw.load("{SOFAS}")')
+    sofas = sample(loopdraw.load(SOFAS), N_SOFAS, SOFAS)
 
     print("\nDrawing ...", flush=True)
     pictures = {
         "twelve samples": draw_gallery(
             [shape.scene() for shape in samples], "samples.png", columns=6, framing="each"
+        ),
+        "six sofas": draw_gallery(
+            [shape.scene() for shape in sofas], "sofas.png", columns=3, framing="each"
         ),
         "from one vase to another": draw_gallery(
             [shape.scene() for shape in interpolated], "interpolation.png", N_INTERPOLATED
@@ -60,7 +65,10 @@ def main():
     print("\nLook at")
     for what, picture in pictures.items():
         print(f"  {picture!s:<32} {what}")
-    print(f"The shapes are in {SHAPES}/; remove there what you have seen.")
+    print(
+        f"The shapes are in {CHECKPOINT / SHAPES}/ and {SOFAS / SHAPES}/; "
+        "remove there what you have seen."
+    )
 
 
 def show(line):
@@ -78,10 +86,10 @@ def make_meshes(folder):
     dataset.main(words)
 
 
-def sample(model):
+def sample(model, n, folder=CHECKPOINT):
     """Shapes from random latents."""
-    show(f"model.sample({N_SAMPLES}, seed={SEED})")
-    return saved("sample", model.sample(N_SAMPLES, seed=SEED))
+    show(f"model.sample({n}, seed={SEED})")
+    return saved("sample", model.sample(n, seed=SEED), folder)
 
 
 def interpolate(model):
@@ -112,10 +120,10 @@ def edit(model):
     return before, after
 
 
-def saved(what, shapes):
-    """Save shapes and say so; returns them."""
+def saved(what, shapes, folder=CHECKPOINT):
+    """Save shapes beside their model and say so; returns them."""
     for number, shape in enumerate(shapes, 1):
-        stem = free_stem(SHAPES)
+        stem = free_stem(folder / SHAPES)
         for suffix in SUFFIXES:
             path = shape.save(f"{stem}{suffix}")
         counts = [len(loops) for loops in shape.loops]

@@ -168,20 +168,23 @@ def test_the_tour_draws_and_saves(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tour, "CELL_SIZE", (60, 80))
     monkeypatch.setattr(tour, "EDIT_SIZE", (100, 120))
     monkeypatch.setattr(loopdraw, "load", lambda folder: CylinderModel(), raising=False)
-    (tmp_path / tour.CHECKPOINT).mkdir(parents=True)
+    for folder in (tour.CHECKPOINT, tour.SOFAS):
+        (tmp_path / folder).mkdir(parents=True)
     tour.main()
     printed = capsys.readouterr().out
     for name, proportions in (
         ("samples", 1.5),
         ("interpolation", 4),
         ("reconstruction", 1),
+        ("sofas", 1),
         ("edit", 1),
     ):
         picture = np.asarray(Image.open(tmp_path / f"demo_output/{name}.png"))
         assert picture.std() > 10 and picture.shape[1] > proportions * picture.shape[0], name
         assert f"demo_output/{name}.png" in printed
-    saved = {path.name for path in (tmp_path / tour.SHAPES).iterdir()}
-    stems = [f"inference-{number}" for number in range(12 + 8 + 1 + 2)]
     endings = (".obj", "-latent.txt", "-slices.npz")
-    assert saved == {stem + ending for stem in stems for ending in endings}
+    for folder, count in ((tour.CHECKPOINT, 12 + 8 + 1 + 2), (tour.SOFAS, 6)):
+        saved = {path.name for path in (tmp_path / folder / tour.SHAPES).iterdir()}
+        stems = [f"inference-{number}" for number in range(count)]
+        assert saved == {stem + ending for stem in stems for ending in endings}
     assert "[12/12] sample: 40 loops on 40 planes, saved" in printed
