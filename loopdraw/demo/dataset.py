@@ -2,9 +2,9 @@
 
     python -m loopdraw.demo.dataset vases datasets/demo-vases --n_train 1000 --n_test 200 --seed 0
 
-writes `train/`, `val/` (with `--n_val`) and `test/`, each with a `planespec.txt` and its meshes. Each mesh is one closed,
-oriented solid, centred. Its longest side is 1 and lies along the scan axis, so every plane meets
-every mesh, and no mesh reaches more than a hundredth beyond the first and last plane.
+writes `train/`, `val/` (with `--n_val`) and `test/`, each with a `planespec.txt` and its meshes.
+Each mesh is one closed, oriented solid, centred. Its longest side is 1 and lies along the scan
+axis, so every plane meets every mesh, and no mesh reaches more than a hundredth beyond the first and last plane.
 
 The same seed makes the same meshes, however many worker processes there are, and mesh k is the
 same in a small dataset and a large one. `vases.py` and `sofas.py` draw the shapes.

@@ -14,11 +14,10 @@ import loop_models_main
 from loopdraw.data.dataset import load_datasets
 from loopdraw.evaluation import evaluate as evaluation_script
 from loopdraw.evaluation import scores as evaluation_scores
-from loopdraw.evaluation.__main__ import load as load_for_evaluation
 from loopdraw.evaluation.__main__ import main as evaluation_main
 from loopdraw.evaluation.scores import interpolation_smoothness, read_loops, sequence_errors
 from loopdraw.files import UserError
-from loopdraw.model.vae import LoopSeqEncoderDecoderModel
+from loopdraw.model.vae import LoopSeqEncoderDecoderModel, load_model_and_sets
 from loopdraw.options import options_for, parse_options
 
 
@@ -79,7 +78,7 @@ def test_the_script(trained, monkeypatch, capsys):
 
     # The teacher-forced error is the loss that training logs, without the flag's part.
     options = parse_options(["--optfile", str(trained / "opt.txt")])
-    model, sets, _ = load_for_evaluation(options)
+    model, sets = load_model_and_sets(options)
     batch = sets["test"].batch(range(3))
     with torch.no_grad():
         mu, _ = model.encode_distribution(batch)
@@ -105,7 +104,7 @@ def test_as_many_samples_as_test_shapes_by_default(trained, monkeypatch):
     monkeypatch.setattr(evaluation_script, "_generation", generation)
     monkeypatch.setattr(evaluation_scores, "MOST_RECONSTRUCTIONS", 1)
     options = parse_options(["--optfile", str(trained / "opt.txt")])
-    evaluation_script.evaluate(*load_for_evaluation(options)[:2])
+    evaluation_script.evaluate(*load_model_and_sets(options))
     assert asked == [3]
 
 
@@ -146,7 +145,7 @@ def test_without_test_set_and_without_any_mesh(tmp_path, monkeypatch, capsys):
 def test_sequence_errors_by_hand(tmp_path, eos):
     dataroot = write_dataset(tmp_path / "data", n_train=4, n_test=0, eos=eos)
     options = parse_options(small_options(dataroot, "unused", "--use_eos_token", str(eos)))
-    dataset, _ = load_datasets(**options_for(load_datasets, options))
+    dataset = load_datasets(**options_for(load_datasets, options))["train"]
     errors = sequence_errors(dataset.info, dataset, dataset.sequences)
     assert errors["squared_error"] == errors["distance"] == 0
     assert errors["flag_accuracy"] == 1
@@ -165,9 +164,7 @@ def test_sequence_errors_by_hand(tmp_path, eos):
 
 def test_a_perfect_reconstruction(tmp_path):
     dataroot = write_dataset(tmp_path / "data", n_train=3, n_test=0)
-    dataset, _ = load_datasets(
-        **options_for(load_datasets, parse_options(small_options(dataroot, "unused")))
-    )
+    dataset = load_datasets(dataroot, "fixed-res-polyline")["train"]
     perfect = types.SimpleNamespace(
         teacher_forced=dataset.sequences, autoregressive=dataset.sequences
     )
@@ -192,9 +189,7 @@ def test_a_perfect_reconstruction(tmp_path):
 
 def test_interpolation_smoothness(tmp_path):
     dataroot = write_dataset(tmp_path / "data", n_train=2, n_test=0)
-    dataset, _ = load_datasets(
-        **options_for(load_datasets, parse_options(small_options(dataroot, "unused")))
-    )
+    dataset = load_datasets(dataroot, "fixed-res-polyline")["train"]
     info = dataset.info
     small, large = (
         [[scale * loop for loop in loops[:1]] for loops in read_loops(info, dataset.sequences[0])]
@@ -234,7 +229,7 @@ def test_errors_are_one_line(trained, tmp_path, monkeypatch):
             weights.fill_(float("nan"))
         torch.save(state, tmp_path / "diverged" / name)
     with pytest.raises(UserError, match="not finite"):
-        evaluation_script.evaluate(*load_for_evaluation(options)[:2])
+        evaluation_script.evaluate(*load_model_and_sets(options))
 
 
 def test_help_imports_nothing_heavy():

@@ -182,7 +182,7 @@ def test_samples_are_compared_with_the_training_items(session):
 
 def test_the_test_set_when_asked(tmp_path, expected, monkeypatch, capsys):
     other = Session([*published(tmp_path), "--load_test_set_for_inference"])
-    _, test = load_datasets(**options_for(load_datasets, other.options))
+    test = load_datasets(**options_for(load_datasets, other.options))["test"]
     assert other.engine.n_items() == len(test)
     other.do("submit gt 0", "submit tf-reco 0", "run all")
     assert np.abs(other["last_z"] - expected["encoder_mu"][0]).max() > 1e-3
@@ -220,7 +220,7 @@ def test_every_action_with_an_untrained_model(tmp_path, architecture, representa
     words = small_options(root, tmp_path / "made", repr_type=representation)
     words += ["--architecture", architecture]
     options = parse_options(words)
-    train, _ = load_datasets(**options_for(load_datasets, options))
+    train = load_datasets(**options_for(load_datasets, options))["train"]
     model = LoopSeqEncoderDecoderModel(
         train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
     )
