@@ -4,7 +4,8 @@
 
 writes `train/`, `val/` (with `--n_val`) and `test/`, each with a `planespec.txt` and its meshes.
 Each mesh is one closed, oriented solid, centred. Its longest side is 1 and lies along the scan
-axis, so every plane meets every mesh, and no mesh reaches more than a hundredth beyond the first and last plane.
+axis, so every plane meets every mesh, and no mesh reaches more than a hundredth beyond the first
+and last plane.
 
 The same seed makes the same meshes, however many worker processes there are, and mesh k is the
 same in a small dataset and a large one. `vases.py` and `sofas.py` draw the shapes.
