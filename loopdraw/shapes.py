@@ -327,7 +327,7 @@ class Model:
         return self._draw(n, seed)[0]
 
     def _draw(self, n, seed):
-        """Random latents (n, L), and n seeds for what else is drawn for each, as the prompt does."""
+        """Random latents (n, L), and as the prompt n seeds for what else is drawn for each."""
         from loopdraw.model.latents import shape_generator
 
         _check_count(n, "n")

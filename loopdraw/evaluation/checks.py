@@ -1,8 +1,8 @@
 """Faults that the eye sees at once, and samples that are drawn again because of them.
 
-A free end is a tip of the solid that ends in air, as a handle that breaks off half-way does. Between
-two planes the reconstruction groups the loops that belong together (`correspondence`). A part that
-has a loop on one of the two planes only ends there:
+A free end is a tip of the solid that ends in air, as a handle that breaks off half-way does.
+Between two planes the reconstruction groups the loops that belong together (`correspondence`). A
+part that has a loop on one of the two planes only ends there, and a hollow likewise:
 
 =================================================  ========
 what ends                                          counted
@@ -11,6 +11,8 @@ the shape itself, at its first or last plane       no
 a foot on the ground, also of one cut from aside   no
 a bump: a single loop, then merged                 no
 a hollow that closes                               no
+a hollow that opens, at either end of the shape    no
+a hollow that opens through a torn wall            once
 a handle that reaches the body, however            no
 a handle cut through                               twice
 a part that floats, but for one at the end planes  twice
@@ -30,6 +32,7 @@ from loopdraw.loops.nesting import collect_loops
 from loopdraw.surface.correspondence import group_loops
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, LEAST_AREA, reconstruct_mesh
 
+MOUTH = 2  # planes: a hollow that opens so near to the first or last plane is meant to
 BUMP = 1  # loops: a tip of so few that is merged behind them is a bump
 ON_GROUND = 0.03  # of the height along y: a tip whose lowest point is so near to it stands on it
 MOST_DRAWS = 10  # of one checked sample
@@ -46,8 +49,8 @@ def free_ends(planes, loops_by_plane):
 
     Returns
     -------
-    list of (plane, upwards): the plane of the last loop of a part, and whether the part ends
-    between it and the next plane or the one before
+    list of (plane, upwards): the plane of the last loop of a part or hollow, and whether it ends
+    between this plane and the next or the one before
     """
     points = [np.asarray(loop, dtype=float) for loops in loops_by_plane for loop in loops]
     plane_of_loop = [k for k, loops in enumerate(loops_by_plane) for _ in loops]
@@ -64,7 +67,8 @@ def free_ends(planes, loops_by_plane):
     loops = collect_loops([(loop - low) / cell for loop in points], plane_of_loop, LEAST_AREA)
     if not len(loops):
         return []
-    groups = [group for slab in group_loops(loops, heights) for group in slab if group.solid]
+    grouped = [group for slab in group_loops(loops, heights) for group in slab]
+    groups = [group for group in grouped if group.solid]
     towards = {True: {}, False: {}}  # upwards or not: loop -> its group on that side
     for group in groups:
         towards[True] |= dict.fromkeys(group.lower.tolist(), group)
@@ -96,6 +100,14 @@ def free_ends(planes, loops_by_plane):
         is_held = behind is not None and not ends(behind)
         if not (is_held and length <= BUMP):
             found.append((plane, upwards))
+    hollow = loops.plane[~loops.solid]
+    for group in grouped:
+        if not group.solid and len(group.members) == 1 and group.taper is None:
+            plane, upwards = int(loops.plane[group.members[0]]), bool(len(group.lower))
+            # Beyond the mouth of a basket only its handle goes on, beyond a tear the hollow does.
+            goes_on = (hollow > plane if upwards else hollow < plane).any()
+            if goes_on and min(plane - first, last - plane) > MOUTH:
+                found.append((plane, upwards))
     return found
 
 
