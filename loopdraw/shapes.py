@@ -245,14 +245,11 @@ class Shape:
 
 def _drawing(planes, loops_by_plane, size):
     """The loops as the evaluation page draws them, without Polyscope; (height, width, 3) uint8."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    backend = matplotlib.get_backend()
     from loopdraw.evaluation.page import draw_stack, project_stack
 
-    matplotlib.use(backend, force=False)  # the page sets another, but the user's plots need theirs
     stack = project_stack(planes, loops_by_plane)
     points = np.concatenate([outline for plane in stack for outline in plane])
     low, high = points.min(axis=0), points.max(axis=0)

@@ -26,11 +26,15 @@ from typing import NamedTuple
 import numpy as np
 import trimesh
 
-from loopdraw.evaluation.measures import count_solids
 from loopdraw.loops.geometry import lift, plane_heights
 from loopdraw.loops.nesting import collect_loops
 from loopdraw.surface.correspondence import group_loops
-from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, LEAST_AREA, reconstruct_mesh
+from loopdraw.surface.reconstruction import (
+    DEFAULT_RESOLUTION,
+    LEAST_AREA,
+    connected_parts,
+    reconstruct_mesh,
+)
 
 MOUTH = 2  # planes: a hollow that opens so near to the first or last plane is meant to
 BUMP = 1  # loops: a tip of so few that is merged behind them is a bump
@@ -124,6 +128,15 @@ def _on_ground(planes, loops, low, cell):
     height = max(values.max() for values in y) - lowest.min()
     stands_along_y = abs(planes[0, 0, 1]) > 0.5
     return (lowest - lowest.min() < ON_GROUND * height) & (not stands_along_y)
+
+
+def count_solids(vertices, faces):
+    """Number of separate solids of a closed, outward oriented mesh.
+
+    A connected surface that encloses a positive volume is the outside of a solid; one with a
+    negative volume is the wall of a hollow inside.
+    """
+    return int((connected_parts(vertices, faces)[1] > 0).sum())
 
 
 def fault(planes, loops_by_plane):

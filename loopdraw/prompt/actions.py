@@ -139,8 +139,8 @@ FLAGS = {
     "again from disk first",
     "--edit": "change loops by an edit list that the edit window saved, inference-#-edit.json; "
     "written as <file> or ||<file>",
-    "--checked": "draw again, up to 10 times, when a shape is not one closed solid, or a part of it "
-    "ends in air",
+    "--checked": "draw again, up to 10 times, when a shape is not one closed solid or a part of "
+    "it ends in air",
     "--use_enc_sigma": "sample the latent with the encoder's sigma, instead of taking its mean",
 }
 VALUE_OF = {"--format": "<names>", "--edit": "<file>"}  # of flags that take one

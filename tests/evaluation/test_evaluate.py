@@ -15,7 +15,7 @@ from loopdraw.data.dataset import load_datasets
 from loopdraw.evaluation import evaluate as evaluation_script
 from loopdraw.evaluation import scores as evaluation_scores
 from loopdraw.evaluation.__main__ import main as evaluation_main
-from loopdraw.evaluation.scores import interpolation_smoothness, read_loops, sequence_errors
+from loopdraw.evaluation.scores import interpolation_smoothness, sequence_errors
 from loopdraw.files import UserError
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel, load_model_and_sets
 from loopdraw.options import options_for, parse_options
@@ -181,7 +181,7 @@ def test_a_perfect_reconstruction(tmp_path):
     perfect.autoregressive = worse
     numbers = evaluation_scores.reconstruction(info, dataset, perfect, np.random.default_rng(0))
     # Shapes have 6 or 5 planes, the first two with one loop, the others with two.
-    loops = [sum(map(len, read_loops(info, sequence))) for sequence in dataset.sequences]
+    loops = [sum(map(len, info.loops(sequence))) for sequence in dataset.sequences]
     assert sorted(loops) == [8, 10, 10]
     assert numbers["planes_right"] == 2 / 3
     assert numbers["loops_right"] == pytest.approx(6 / 18)
@@ -192,7 +192,7 @@ def test_interpolation_smoothness(tmp_path):
     dataset = load_datasets(dataroot, "fixed-res-polyline")["train"]
     info = dataset.info
     small, large = (
-        [[scale * loop for loop in loops[:1]] for loops in read_loops(info, dataset.sequences[0])]
+        [[scale * loop for loop in loops[:1]] for loops in info.loops(dataset.sequences[0])]
         for scale in (0.5, 1.0)
     )
     sizes = np.sqrt(np.linspace(0.25, 1, 11))  # areas grow evenly
