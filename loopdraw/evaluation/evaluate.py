@@ -165,12 +165,13 @@ def _generation(model, sets, on, n_samples, seeds, rng, n_workers):
     samples = [measured for seed in seeds for measured in measures[seed]]
     checked = {"samples": validity(samples)}
     checked |= {name: validity(measures[name]) for name in (on, "train") if name in sets}
-    by_seed = [validity(measures[seed]) for seed in seeds]
-    checked["spread"] = {
-        key: float(np.std([of_one[key] for of_one in by_seed]))
-        for key, value in by_seed[0].items()
-        if isinstance(value, float)
-    }
+    if len(seeds) > 1:
+        by_seed = [validity(measures[seed]) for seed in seeds]
+        checked["spread"] = {
+            key: float(np.std([of_one[key] for of_one in by_seed]))
+            for key, value in by_seed[0].items()
+            if isinstance(value, float)
+        }
     numbers = {"validity": checked, "generation": None, "novelty": None}
 
     # From here on only shapes that have a mesh.
@@ -234,8 +235,9 @@ def _compare(unseen, samples, others):
         scores = {
             "shapes": size,
             "samples": {key: float(np.mean([s[key] for s in by_seed])) for key in by_seed[0]},
-            "spread": {key: float(np.std([s[key] for s in by_seed])) for key in by_seed[0]},
         }
+        if len(samples) > 1:
+            scores["spread"] = {key: float(np.std([s[key] for s in by_seed])) for key in by_seed[0]}
         return scores | {name: scores_of(clouds) for name, clouds in others.items()}
 
 

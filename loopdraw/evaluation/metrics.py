@@ -196,11 +196,11 @@ def nearest_of_own_kind(generated, between, reference):
     """Shares of the generated and of the reference shapes whose nearest other is of their own kind.
 
     Their mean is the accuracy of a 1-nearest-neighbour classifier that leaves out the shape it
-    judges: 0.5 when the two sets come from one distribution, 1 when they are apart. Below 0.5 the shapes
-    are nearer to those of the other set than to those of their own: copies. Two identical sets
-    give 0. Two halves far apart, such as 0.9 and 0.3, mean that the generated shapes are alike among
-    themselves (or the other way round), which the mean would hide. The sets should be of the same
-    size, or the larger one is found more often.
+    judges: 0.5 when the two sets come from one distribution, 1 when they are apart. Below 0.5 the
+    shapes are nearer to those of the other set than to those of their own: copies. Two identical
+    sets give 0. Two unlike halves, such as 0.9 and 0.3, mean that one of the sets is more varied
+    than the other, which the mean hides. The sets should be of the same size, or the larger one is
+    found more often.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """One page of pictures and plots of an evaluation, and a sheet of samples to look at.
 
-On the page shapes are drawn by their loops: what is seen is what the model wrote, before any mesh is
-built. On the sheet they are drawn by their surfaces, which show what is torn or ends in air.
+On the page shapes are drawn by their loops: what is seen is what the model wrote, before any mesh
+is built. On the sheet they are drawn by their surfaces, which show what is torn or ends in air.
 """
 
 import matplotlib

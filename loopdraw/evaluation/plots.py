@@ -37,7 +37,7 @@ def plot_errors(axes, sets):
     explain(
         axes,
         "How far decoded loops are from the true ones, plane by plane; teacher-forced: each loop "
-        "is decoded after true ones. Low is good, and the same on new shapes as on training shapes.",
+        "is decoded after true ones. Low is good, and alike on new shapes and training shapes.",
     )
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import types
@@ -8,9 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from small_dataset import N_PLANES, small_options, write_dataset
+from small_dataset import N_PLANES, small_options, write_dataset, write_split
 
 import loop_models_main
+import loopdraw
 from loopdraw.data.dataset import load_datasets
 from loopdraw.evaluation import evaluate as evaluation_script
 from loopdraw.evaluation import scores as evaluation_scores
@@ -52,10 +54,12 @@ def test_the_script(trained, monkeypatch, capsys):
     printed = capsys.readouterr().out
     for words in (
         "Reconstruction                                                 train        test",
-        "Generation: 3 against as many test shapes                    samples       train",
+        "Generation: 3 against as many test shapes                    samples",
         "Novelty: the nearest of 6 training shapes                    samples        test",
-        "Validity                                                     samples        test",
+        "Validity                                                     samples",
         "active dimensions",
+        "free ends a shape",
+        "references whose nearest is of their own kind",
         "evaluation.json",
     ):
         assert words in printed
@@ -88,16 +92,46 @@ def test_the_script(trained, monkeypatch, capsys):
     found = numbers["reconstruction"]["test"]["teacher_forced"]["squared_error"]
     assert found == pytest.approx(expected.item(), rel=1e-4)
 
+    with Image.open(trained / "run" / "samples-48.png") as sheet:
+        assert min(sheet.size) > 1500
+
     # The same seed gives the same numbers.
-    monkeypatch.setattr(evaluation_script, "save_page", lambda *_: None)
+    for name in ("save_page", "save_sheet"):
+        monkeypatch.setattr(evaluation_script, name, lambda *_: None)
     evaluate(trained / "opt.txt", "--n_samples", "4", monkeypatch=monkeypatch)
     assert json.loads((trained / "run" / "evaluation.json").read_text()) == numbers
+
+
+def test_several_seeds_on_a_validation_set(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation_scores, "MOST_RECONSTRUCTIONS", 1)
+    monkeypatch.setattr(evaluation_script, "SHEET", 2)
+    for name in ("save_page", "save_sheet"):
+        monkeypatch.setattr(evaluation_script, name, lambda *_: None)
+    with pytest.raises(UserError, match="--on val: the dataset has no val/"):
+        evaluate(trained / "opt.txt", "--on", "val", monkeypatch=monkeypatch)
+    shutil.copytree(trained / "data", tmp_path / "data")
+    write_split(tmp_path / "data/val", 4, seed=5)
+    words = (trained / "opt.txt").read_text().replace(str(trained / "data"), str(tmp_path / "data"))
+    (tmp_path / "opt.txt").write_text(words)
+    evaluate(tmp_path / "opt.txt", *"--on val --seeds 2".split(), monkeypatch=monkeypatch)
+    numbers = json.loads((trained / "run/evaluation.json").read_text())
+    assert list(numbers["reconstruction"]) == ["train", "val"]
+    assert "test" not in numbers["validity"] and "test" not in numbers["novelty"]
+    assert numbers["validity"]["samples"]["shapes"] == 2 * 4
+    assert set(numbers["generation"]["spread"]) == set(numbers["generation"]["samples"])
+    assert "seed 7 to 8" in capsys.readouterr().out
+
+
+def test_samples_are_those_of_the_prompt(trained):
+    model, _ = load_model_and_sets(parse_options(["--optfile", str(trained / "opt.txt")]))
+    expected = loopdraw.load(trained / "run").random_latents(3, seed=4)
+    np.testing.assert_array_equal(evaluation_script._latents(model, 4, 3), expected)
 
 
 def test_as_many_samples_as_test_shapes_by_default(trained, monkeypatch):
     asked = []
 
-    def generation(model, sets, n_samples, rng, n_workers):
+    def generation(model, sets, on, n_samples, seeds, rng, n_workers):
         asked.append(n_samples)
         return {}, []
 
