@@ -37,12 +37,13 @@ from loopdraw.prompt.actions import (
     FLAGS_OF,
     KINDS,
     WordParser,
+    counted,
     make_submit_parser,
     parse_submit,
     submit_help,
 )
 from loopdraw.prompt.queue import ActionQueue
-from loopdraw.prompt.runner import Runner, counted
+from loopdraw.prompt.runner import Runner
 from loopdraw.prompt.terminal import TerminalCmd, last_word, matching_files, starting
 from loopdraw.prompt.variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
 

@@ -30,10 +30,12 @@ def main():
     from loopdraw.data.dataset import load_caches
 
     caches = load_caches(**options_for(load_caches, options))
-    kinds = {"train": "training", "test": "test"}
+    kinds = {"train": "training", "val": "validation", "test": "test"}
     sizes = [f"{len(cache.sequences)} {kinds[split]}" for split, cache in caches.items()]
+    *first, last = sizes
+    counts = f"{', '.join(first)} and {last}" if first else last
     longest = max(cache.sequences.shape[1] for cache in caches.values())
-    print(f"{options.dataroot}: {' and '.join(sizes)} shapes of at most {longest} timesteps")
+    print(f"{options.dataroot}: {counts} shapes of at most {longest} timesteps")
 
 
 if __name__ == "__main__":

@@ -53,10 +53,9 @@ def session(options, workers):
     from loopdraw.prompt.items import Items
 
     save_dir = Path(options.save_dir)
-    epoch = -1 if options.load_epoch is None else options.load_epoch
     notes = []
     device = pick_device(options.gpu_ids, notes.append)
-    model = load_model(save_dir, settings=vars(options), epoch=epoch, device=device)
+    model = load_model(save_dir, settings=vars(options), epoch=options.load_epoch, device=device)
     print(*notes, sep="\n", end="\n" * len(notes))
     info = model.info
     settings = options_for(load_datasets, options)
@@ -91,7 +90,7 @@ def session(options, workers):
         engine,
     )
     return repl.session(
-        f"{save_dir}, epoch {checkpoint_label(epoch)}: {model.architecture}, "
+        f"{save_dir}, epoch {checkpoint_label(options.load_epoch)}: {model.architecture}, "
         f"{info.representation.name}, {info.n_planes} planes, "
         f"latents of {model.latent_size} numbers; on the {device.type.upper()}\n"
         '"help" lists the commands.'

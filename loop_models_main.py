@@ -3,7 +3,7 @@
     python loop_models_main.py --optfile vases-optfile.txt
 
 `--mode train` trains from scratch, or resumes with `--load_epoch -1`. `--mode test` prints the
-losses of a trained model on the train and test sets. On several GPUs or machines, start it with
+losses of a trained model on all sets. On several GPUs or machines, start it with
 
     torchrun --nproc_per_node=N loop_models_main.py --optfile vases-optfile.txt
 """
@@ -54,7 +54,10 @@ def train(options):
     report = print if rank == 0 else _say_nothing
     device = pick_device(options.gpu_ids, report)
     with first_process_first():  # it slices the meshes, the others find the cache
-        train_set, test_set = load_datasets(report=report, **options_for(load_datasets, options))
+        sets = load_datasets(report=report, **options_for(load_datasets, options))
+    train_set = sets["train"]
+    # Whoever chooses settings or an epoch by the log should not choose by the test set.
+    logged_set = sets.get("val", sets.get("test"))
     seed = draw_seed(device) if options.seed is None else options.seed
     torch.manual_seed(seed)
     model = LoopSeqEncoderDecoderModel(
@@ -66,7 +69,7 @@ def train(options):
     if first > last:
         if done == last:
             log = TrainingLog(save_dir, first) if rank == 0 else None
-            complete(trainer, test_set, log, done, str(done))
+            complete(trainer, logged_set, log, done, str(done))
         report(f"{save_dir}: all {last + 1} epochs are trained; raise --niter to go on")
         return
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -81,7 +84,7 @@ def train(options):
         train_set.info.save(save_dir)
     log = TrainingLog(save_dir, first) if rank == 0 else None
     if done is not None and first == done + 1:
-        complete(trainer, test_set, log, done)
+        complete(trainer, logged_set, log, done)
     started = time.monotonic()
     message = "\nCtrl-C: stopping at the end of this epoch; press it again to stop at once"
     with deferred_interrupt(message, report) as interrupted:
@@ -100,7 +103,7 @@ def train(options):
                 )
             if is_last or stops or (epoch + 1) % options.save_every == 0:
                 trainer.save(epoch, "latest", *([str(epoch)] if is_last else []))
-                log_test_losses(trainer, test_set, log, epoch)
+                log_test_losses(trainer, logged_set, log, epoch)
             if stops and not is_last:
                 report(
                     "\n" * sys.stdout.isatty() + f"stopped; {save_dir} has all up to epoch "
@@ -113,29 +116,29 @@ def train(options):
             from loopdraw.model.fit_prior import fit_prior
             from loopdraw.model.prior import save_prior
 
-            prior = fit_prior(model, train_set, test_set, options.fit_prior, trainer.seed)
+            prior = fit_prior(model, sets, options.fit_prior, trainer.seed)
             save_prior(save_dir, prior, model.decoder)
         print("\n" * sys.stdout.isatty() + f"trained; the checkpoint is in {save_dir}")
 
 
-def log_test_losses(trainer, test_set, log, epoch):
-    """Write the losses of the test set down, once. Every process takes part."""
+def log_test_losses(trainer, logged_set, log, epoch):
+    """Write the losses of the set beside training down, once. Every process takes part."""
     from loopdraw.model.training import mean_losses
 
     with trainer.model_to_keep():
-        if log is None or test_set is None or log.has(TEST_LOG, epoch):
+        if log is None or logged_set is None or log.has(TEST_LOG, epoch):
             return
-        log.add(TEST_LOG, epoch, *mean_losses(trainer.model, test_set, trainer.batch_size))
+        log.add(TEST_LOG, epoch, *mean_losses(trainer.model, logged_set, trainer.batch_size))
 
 
-def complete(trainer, test_set, log, epoch, label=None):
+def complete(trainer, logged_set, log, epoch, label=None):
     """Write what a run that was killed while it saved did not get to.
 
     That is a line of the test log and, with a `label`, the last checkpoint under its own number.
     """
     if label and not (Path(trainer.save_dir) / f"{label}_training_state.pth").exists():
         trainer.save(epoch, label)
-    log_test_losses(trainer, test_set, log, epoch)
+    log_test_losses(trainer, logged_set, log, epoch)
 
 
 def resume(trainer, options, report):
@@ -150,8 +153,7 @@ def resume(trainer, options, report):
 
     first = options.count_from_epoch
     finish_pending(options.save_dir)
-    epoch = -1 if options.load_epoch is None else options.load_epoch
-    path = Path(options.save_dir) / f"enc{checkpoint_label(epoch)}_net.pth"
+    path = Path(options.save_dir) / f"enc{checkpoint_label(options.load_epoch)}_net.pth"
     if options.load_epoch is None:
         if path.exists():
             raise UserError(
@@ -174,26 +176,15 @@ def resume(trainer, options, report):
 
 
 def test(options):
-    """Print the losses of a trained model on the whole train and test sets."""
-    from loopdraw.data.dataset import DatasetInfo, load_datasets
+    """Print the losses of a trained model on all sets of its dataset, each as a whole."""
     from loopdraw.model.training import mean_losses
-    from loopdraw.model.vae import load_model
+    from loopdraw.model.vae import load_model_and_sets
 
-    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
-    train_set, test_set = load_datasets(info=info, **options_for(load_datasets, options))
-    epoch = -1 if options.load_epoch is None else options.load_epoch
-    model = load_model(
-        options.save_dir,
-        settings=vars(options),
-        epoch=epoch,
-        info=train_set.info,
-        device=pick_device(options.gpu_ids),
-    )
+    model, sets = load_model_and_sets(options)
     print(f"{'set':<8}{'shapes':>8}{'reconstruction':>16}{'KL':>10}")
-    for name, dataset in (("train", train_set), ("test", test_set)):
-        if dataset is not None:
-            reconstruction, kl = mean_losses(model, dataset, options.batch_size)
-            print(f"{name:<8}{len(dataset):>8}{reconstruction:>16.6f}{kl:>10.6f}")
+    for name, dataset in sets.items():
+        reconstruction, kl = mean_losses(model, dataset, options.batch_size)
+        print(f"{name:<8}{len(dataset):>8}{reconstruction:>16.6f}{kl:>10.6f}")
 
 
 def show_progress(line):

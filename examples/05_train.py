@@ -25,7 +25,8 @@ network |= dict(enc_transformer_d_model=32, dec_transformer_d_model=32, enc_kl_w
 
 if not dataset.exists():
     make_dataset("vases", dataset, n_train=4, n_test=2, seed=0)
-train_set, _ = load_datasets(dataset, **data)  # slices the meshes; the loops are kept for next time
+sets = load_datasets(dataset, **data)  # slices the meshes; the loops are kept for next time
+train_set = sets["train"]
 model = LoopSeqEncoderDecoderModel(train_set.info, **network)
 trainer = Trainer(model, train_set, folder / "trained", lr=1e-3, niter=n_epochs, seed=0)
 for epoch in range(n_epochs):

@@ -25,15 +25,13 @@ dataset = Path(sys.argv[4]) if len(sys.argv) > 4 else folder / "measured-on"
 if not dataset.exists():
     make_dataset("vases", dataset, n_train=16, n_test=8, seed=0)
 model = loopdraw.load(checkpoint)
-train, test = load_datasets(
+sets = load_datasets(
     dataset,
     model.info.representation.name,
     info=model.info,
     use_eos_token=model.info.use_eos_token,
     architecture=model.network.architecture,
 )
-numbers, pictures = evaluate(
-    model.network, {"train": train, "test": test}, n_samples=n_samples, n_workers=1
-)
+numbers, pictures = evaluate(model.network, sets, n_samples=n_samples, n_workers=1)
 about = {"checkpoint": checkpoint.name, "epoch": "latest", "dataset": dataset.name}
 report(about | numbers, pictures, folder)

@@ -20,8 +20,8 @@ PENDING = ".pending-"  # + label: a folder of complete files that have not all m
 
 
 def checkpoint_label(epoch):
-    """The epoch as file names have it: a number, or "latest" for -1."""
-    return "latest" if epoch == -1 else str(epoch)
+    """The epoch as file names have it: a number, or "latest" for -1 and None."""
+    return "latest" if epoch in (None, -1) else str(epoch)
 
 
 def save_states(folder, label, states):

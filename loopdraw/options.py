@@ -255,6 +255,19 @@ def make_parser(description=None):
         help="shapes that an evaluation generates; as many as the test set has by default",
     )
     add(
+        "--seeds",
+        type=count,
+        default=1,
+        metavar="N",
+        help="times that an evaluation samples, with seeds from --seed on",
+    )
+    add(
+        "--on",
+        choices=("val", "test"),
+        default="test",
+        help="the set that an evaluation measures on",
+    )
+    add(
         "--prior",
         choices=("auto", "normal"),
         default="auto",

@@ -34,7 +34,8 @@ class Shape:
     sequence : (T, F) float32 loop sequence, not normalised, or None
     edits : list of Edit that led here from z
     number : int, place among the shapes made together
-    report : str, one line on how well the model knows an encoded mesh, or ""
+    report : str, one line on how well the model knows an encoded mesh, or on how many shapes were
+        drawn for a checked sample, or ""
     """
 
     def __init__(self, planes, loops, *, z=None, sequence=None, number=0, model=None):
@@ -244,14 +245,11 @@ class Shape:
 
 def _drawing(planes, loops_by_plane, size):
     """The loops as the evaluation page draws them, without Polyscope; (height, width, 3) uint8."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    backend = matplotlib.get_backend()
     from loopdraw.evaluation.page import draw_stack, project_stack
 
-    matplotlib.use(backend, force=False)  # the page sets another, but the user's plots need theirs
     stack = project_stack(planes, loops_by_plane)
     points = np.concatenate([outline for plane in stack for outline in plane])
     low, high = points.min(axis=0), points.max(axis=0)
@@ -288,7 +286,7 @@ class Model:
     def latent_size(self):
         return self.network.latent_size
 
-    def sample(self, n=1, seed=None):
+    def sample(self, n=1, seed=None, checked=False):
         """Shapes from random latents.
 
         Parameters
@@ -296,6 +294,8 @@ class Model:
         n : int
         seed : int, or None for other shapes each time. The prompt makes the same ones after
             `seed <n>` or with `--seed`.
+        checked : bool, draw again, up to 10 times, when a shape is not one closed solid or has a
+            part that ends in air; `report` says how many were drawn
 
         Returns
         -------
@@ -306,10 +306,25 @@ class Model:
         UserError
             When `n` or `seed` is not a whole number from 0 on.
         """
-        return self.decode(self.random_latents(n, seed))
+        latents, seeds = self._draw(n, seed)
+        if not checked:
+            return self.decode(latents)
+        from loopdraw.evaluation.checks import draw_checked
+
+        shapes = []
+        for i, (z, sequence, draws, fault) in enumerate(
+            zip(*draw_checked(self.network, latents, seeds), strict=True)
+        ):
+            shapes.append(self.shape_of(sequence, z, i))
+            shapes[-1].report = f"{draws} drawn" + (f", {fault} still" if fault else "")
+        return shapes
 
     def random_latents(self, n, seed=None):
         """The latents that `sample` decodes, (n, L) float."""
+        return self._draw(n, seed)[0]
+
+    def _draw(self, n, seed):
+        """Random latents (n, L), and as the prompt n seeds for what else is drawn for each."""
         from loopdraw.model.latents import shape_generator
 
         _check_count(n, "n")
@@ -317,8 +332,10 @@ class Model:
             _check_count(seed, "seed")
         entropy = np.random.SeedSequence(seed).entropy
         prior = self.network.prior
-        drawn = [prior.draw(shape_generator(entropy, i), 1) for i in range(n)]
-        return np.array(drawn).reshape(n, self.latent_size)
+        generators = [shape_generator(entropy, i) for i in range(n)]
+        drawn = [prior.draw(generator, 1) for generator in generators]
+        seeds = [int(generator.integers(2**32)) for generator in generators]
+        return np.array(drawn).reshape(n, self.latent_size), seeds
 
     def decode(self, latents):
         """The shapes of latents.

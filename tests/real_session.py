@@ -33,8 +33,9 @@ class Session:
             1, reco=self.options.reco, resolution=self.options.reco_resolution
         )
         options, quiet = self.options, {"report": lambda line: None}
-        epoch = -1 if options.load_epoch is None else options.load_epoch
-        model = load_model(options.save_dir, settings=vars(options), epoch=epoch, **quiet)
+        model = load_model(
+            options.save_dir, settings=vars(options), epoch=options.load_epoch, **quiet
+        )
         settings = {**options_for(load_datasets, options), **quiet}
         self.items = Items(
             settings.pop("dataroot"),

@@ -53,11 +53,13 @@ def write_split(folder, n_shapes, representation="fixed-res-polyline", eos=False
     return padded
 
 
-def write_dataset(root, n_train=10, n_test=3, **settings):
-    """A dataset folder with train/ and test/; returns it as a string, for `--dataroot`."""
+def write_dataset(root, n_train=10, n_test=3, n_val=0, **settings):
+    """A dataset folder with train/, test/ and val/; returns it as a string, for `--dataroot`."""
     write_split(root / "train", n_train, **settings)
     if n_test:
         write_split(root / "test", n_test, **{**settings, "seed": 1})
+    if n_val:
+        write_split(root / "val", n_val, **{**settings, "seed": 2})
     return str(root)
 
 

@@ -32,7 +32,7 @@ import setups
 def parts(tmp_path):
     """A small model and its dataset, with padding in most batches."""
     options = parse_options(small_options(write_dataset(tmp_path / "data"), tmp_path / "out"))
-    dataset, _ = load_datasets(**options_for(load_datasets, options))
+    dataset = load_datasets(**options_for(load_datasets, options))["train"]
     torch.manual_seed(1)
     return (
         options,

@@ -70,5 +70,5 @@ def test_bad_files(tmp_path):
 
 
 def test_labels():
-    assert checkpoint_label(-1) == "latest"
+    assert checkpoint_label(-1) == checkpoint_label(None) == "latest"
     assert checkpoint_label(70) == "70"

@@ -24,6 +24,7 @@ from loopdraw.loops.representations import (
 )
 
 INFO_FILE = "dataset_info.npz"
+SPLITS = ("train", "val", "test")  # the folders of a dataset; only the first must be there
 POOL = 8  # batches that are sorted by length together
 RARE = 0.2  # of the planes; loops that fewer have are rare
 SAME_AREA = 0.97  # of the loop before: two loops of the same size
@@ -365,14 +366,14 @@ def load_caches(
 
     Parameters
     ----------
-    dataroot : path of the folder, with train/ and perhaps test/
+    dataroot : path of the folder, with train/ and perhaps val/ and test/
     loop_repr_type : str, a name of `REPRESENTATIONS`
     use_eos_token, num_workers, mesh_timeout, dask_scheduler : see `build.build_or_load_cache`
     report : function that gets lines of progress
 
     Returns
     -------
-    dict of split, "train" and perhaps "test", to cache.CachedLoops
+    dict of split, "train" and perhaps "val" and "test", to cache.CachedLoops
     """
     root = Path(dataroot)
     if not root.is_dir():
@@ -387,14 +388,15 @@ def load_caches(
             dask_scheduler=dask_scheduler,
             report=report,
         )
-        for split in ("train", "test")
+        for split in SPLITS
         if split == "train" or (root / split).is_dir()
     }
-    train, test = caches["train"], caches.get("test")
-    if test is not None and not (
-        train.planes.shape == test.planes.shape and np.allclose(train.planes, test.planes)
-    ):
-        raise UserError(f"{root}: train and test sets have other planes; slice both with the same")
+    planes = caches["train"].planes
+    for split, cache in caches.items():
+        if planes.shape != cache.planes.shape or not np.allclose(planes, cache.planes):
+            raise UserError(
+                f"{root}: train and {split} sets have other planes; slice both with the same"
+            )
     return caches
 
 
@@ -412,7 +414,7 @@ def load_datasets(
     dask_scheduler=None,
     report=print,
 ):
-    """The train and test sets of a dataset folder, slicing meshes where no cache is there yet.
+    """The sets of a dataset folder, slicing meshes where no cache is there yet.
 
     Parameters
     ----------
@@ -425,8 +427,7 @@ def load_datasets(
 
     Returns
     -------
-    train : LoopSeqDataset
-    test : LoopSeqDataset, or None when there is no test folder
+    dict of split, "train" and, where there is such a folder, "val" and "test", to LoopSeqDataset
     """
     caches = load_caches(
         dataroot,
@@ -456,8 +457,6 @@ def load_datasets(
             "use the dataset it was trained on"
         )
     clouds = architecture.startswith("pointnet")
-    datasets = [
-        cache and LoopSeqDataset(cache, info, root / split, clouds)
-        for split, cache in (("train", train), ("test", caches.get("test")))
-    ]
-    return datasets[0], datasets[1]
+    return {
+        split: LoopSeqDataset(cache, info, root / split, clouds) for split, cache in caches.items()
+    }

@@ -14,10 +14,15 @@ from joblib import Parallel, delayed
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from loopdraw.evaluation.checks import count_solids, free_ends
 from loopdraw.loops.geometry import plane_heights
-from loopdraw.surface.reconstruction import connected_parts, reconstruct_mesh
+from loopdraw.surface.reconstruction import (
+    DEFAULT_RESOLUTION,
+    reconstruct_mesh,
+)
 
 CLOUD_POINTS = 2048  # of a shape, as in Achlioptas et al. and PointFlow
+RESOLUTION = 48  # of meshes that are checked and sampled: half of the usual one, for time
 SURFACE_POINTS = 20_000  # of a mesh, where two single meshes are compared
 
 # A loop is degenerate when it is next to nothing: its area below this share of the area of a
@@ -33,10 +38,15 @@ class ShapeMeasures(NamedTuple):
     n_loops: int
     n_degenerate: int
     n_self_crossing: int
+    n_free_ends: int
     watertight: bool
     n_solids: int
     cloud: np.ndarray | None  # (2048, 3) float32 on the surface; None: the loops give no mesh
     resampling: float  # Chamfer distance of that cloud to another one of the same surface
+
+    @property
+    def is_faultless(self):
+        return self.watertight and self.n_solids == 1 and not self.n_free_ends
 
 
 def measure_shape(planes, loops_by_plane, seed):
@@ -53,8 +63,13 @@ def measure_shape(planes, loops_by_plane, seed):
     ShapeMeasures
     """
     loops = [loop for loops in loops_by_plane for loop in loops]
-    counts = [len(loops), degenerate_loops(loops, planes).sum(), self_crossing_loops(loops).sum()]
-    mesh = _rebuild(planes, loops_by_plane)
+    counts = [
+        len(loops),
+        degenerate_loops(loops, planes).sum(),
+        self_crossing_loops(loops).sum(),
+        len(free_ends(planes, loops_by_plane)),
+    ]
+    mesh = rebuild(planes, loops_by_plane, RESOLUTION)
     if mesh is None:
         return ShapeMeasures(*map(int, counts), False, 0, None, np.nan)
     cloud, again = (_sample(mesh, CLOUD_POINTS, [seed, i]) for i in range(2))
@@ -89,7 +104,9 @@ def validity(measures):
     Returns
     -------
     dict: `shapes`, their number; `with_mesh`, `watertight`, `one_solid` (and watertight), shares of
-    them; `loops`, their number; `degenerate`, `self_crossing`, shares of them; `resampling`, mean
+    them; `free_ends`, the share of shapes with any, and `free_ends_per_shape` (see `checks`);
+    `faultless`, the share that is one solid, watertight and without free ends; `loops`, their
+    number; `degenerate`, `self_crossing`, shares of them; `resampling`, mean
     Chamfer distance of two samplings of one surface, None without a mesh
     """
     n_loops = sum(m.n_loops for m in measures)
@@ -99,6 +116,9 @@ def validity(measures):
         "with_mesh": len(resamplings) / len(measures),
         "watertight": sum(m.watertight for m in measures) / len(measures),
         "one_solid": sum(m.watertight and m.n_solids == 1 for m in measures) / len(measures),
+        "free_ends": sum(m.n_free_ends > 0 for m in measures) / len(measures),
+        "free_ends_per_shape": sum(m.n_free_ends for m in measures) / len(measures),
+        "faultless": sum(m.is_faultless for m in measures) / len(measures),
         "loops": n_loops,
         "degenerate": sum(m.n_degenerate for m in measures) / max(n_loops, 1),
         "self_crossing": sum(m.n_self_crossing for m in measures) / max(n_loops, 1),
@@ -117,8 +137,8 @@ def surface_distance(planes, loops_by_plane, other_loops_by_plane, seed):
     distance : float, in units of the planes; nan when the second shape gives no mesh
     floor : float, the same distance between two samplings of the first shape's surface
     """
-    mesh = _rebuild(planes, loops_by_plane)
-    other = _rebuild(planes, other_loops_by_plane)
+    mesh = rebuild(planes, loops_by_plane)
+    other = rebuild(planes, other_loops_by_plane)
     if mesh is None or other is None:
         return np.nan, np.nan
     points, again = (_sample(mesh, SURFACE_POINTS, [seed, i]) for i in range(2))
@@ -129,10 +149,10 @@ def surface_distance(planes, loops_by_plane, other_loops_by_plane, seed):
     )
 
 
-def _rebuild(planes, loops_by_plane):
+def rebuild(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
     """The mesh of some loops as trimesh has it; None where there is none."""
     try:
-        vertices, faces = reconstruct_mesh(planes, loops_by_plane)
+        vertices, faces = reconstruct_mesh(planes, loops_by_plane, resolution)
     except ValueError:
         return None
     return trimesh.Trimesh(vertices, faces, process=False)
@@ -166,15 +186,6 @@ def self_crossing_loops(loops):
 def _rings(loops):
     indices = np.repeat(np.arange(len(loops)), [len(loop) for loop in loops])
     return shapely.linearrings(np.concatenate(loops), indices=indices)
-
-
-def count_solids(vertices, faces):
-    """Number of separate solids of a closed, outward oriented mesh.
-
-    A connected surface that encloses a positive volume is the outside of a solid; one with a
-    negative volume is the wall of a hollow inside.
-    """
-    return int((connected_parts(vertices, faces)[1] > 0).sum())
 
 
 # --------------------------------------------------------------------------- sequences of shapes

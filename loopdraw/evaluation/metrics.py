@@ -192,12 +192,15 @@ def coverage(distances):
     return len(distances.argmin(dim=1).unique()) / distances.shape[1]
 
 
-def nearest_neighbour_accuracy(generated, between, reference):
-    """Leave-one-out accuracy of the 1-nearest-neighbour classifier of generated and reference.
+def nearest_of_own_kind(generated, between, reference):
+    """Shares of the generated and of the reference shapes whose nearest other is of their own kind.
 
-    0.5 when the two sets come from one distribution, 1 when they are apart. Below 0.5 the shapes
-    are nearer to those of the other set than to those of their own: copies. Two identical sets
-    give 0. The sets should be of the same size, or the larger one is guessed more often.
+    Their mean is the accuracy of a 1-nearest-neighbour classifier that leaves out the shape it
+    judges: 0.5 when the two sets come from one distribution, 1 when they are apart. Below 0.5 the
+    shapes are nearer to those of the other set than to those of their own: copies. Two identical
+    sets give 0. Two unlike halves, such as 0.9 and 0.3, mean that one of the sets is more varied
+    than the other, which the mean hides. The sets should be of the same size, or the larger one is
+    found more often.
 
     Parameters
     ----------
@@ -207,44 +210,41 @@ def nearest_neighbour_accuracy(generated, between, reference):
 
     Returns
     -------
-    float
+    of_generated, of_reference : float
     """
     n_generated, n_reference = between.shape
     distances = torch.cat(
         [torch.cat([generated, between], dim=1), torch.cat([between.T, reference], dim=1)]
     ).fill_diagonal_(math.inf)
     is_generated = torch.arange(n_generated + n_reference, device=distances.device) < n_generated
-    guessed = is_generated[distances.argmin(dim=1)]
-    return (guessed == is_generated).double().mean().item()
+    own = (is_generated[distances.argmin(dim=1)] == is_generated).double()
+    return own[:n_generated].mean().item(), own[n_generated:].mean().item()
 
 
-def generation_scores(samples, train, test, progress=None):
-    """Scores of generated shapes, and of training shapes as the floor, against test shapes.
-
-    The three sets are cut to the size of the smallest: all scores depend on it.
+def generation_scores(clouds, test, among_test, progress=None):
+    """Scores of shapes against as many test shapes.
 
     Parameters
     ----------
-    samples, train, test : (n, 2048, 3) tensors of clouds, in random order
-    progress : as in `chamfer_distances`; 7 n^2 in all
+    clouds, test : (n, 2048, 3) tensors
+    among_test : (n, n) tensor, the distances among the test shapes
+    progress : as in `chamfer_distances`; 3 n^2 in all
 
     Returns
     -------
-    dict: `shapes`, the size of the sets; `samples` and `train`, each a dict of the three scores
+    dict: `minimum_matching_distance`, `coverage`, `nearest_neighbour_accuracy`, and its halves
+    `own_kind_of_samples` and `own_kind_of_references`
     """
-    size = min(len(samples), len(train), len(test))
-    test = test[:size]
-    among_test = chamfer_distances(test, None, progress)
-    scores = {"shapes": size}
-    for name, clouds in (("samples", samples[:size]), ("train", train[:size])):
-        to_test = chamfer_distances(clouds, test, progress)
-        among = chamfer_distances(clouds, None, progress)
-        scores[name] = {
-            "minimum_matching_distance": minimum_matching_distance(to_test),
-            "coverage": coverage(to_test),
-            "nearest_neighbour_accuracy": nearest_neighbour_accuracy(among, to_test, among_test),
-        }
-    return scores
+    to_test = chamfer_distances(clouds, test, progress)
+    among = chamfer_distances(clouds, None, progress)
+    of_samples, of_references = nearest_of_own_kind(among, to_test, among_test)
+    return {
+        "minimum_matching_distance": minimum_matching_distance(to_test),
+        "coverage": coverage(to_test),
+        "nearest_neighbour_accuracy": (of_samples + of_references) / 2,
+        "own_kind_of_samples": of_samples,
+        "own_kind_of_references": of_references,
+    }
 
 
 def novelty(clouds, train, progress=None):

@@ -1,16 +1,16 @@
-"""One page of pictures and plots of an evaluation.
+"""One page of pictures and plots of an evaluation, and a sheet of samples to look at.
 
-Shapes are drawn by their loops: what is seen is what the model wrote, before any mesh is built.
+On the page shapes are drawn by their loops: what is seen is what the model wrote, before any mesh
+is built. On the sheet they are drawn by their surfaces, which show what is torn or ends in air.
 """
 
 import matplotlib
-
-matplotlib.use("Agg")  # before pyplot is imported: there may be no display
-
 import matplotlib.colors
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.collections import PathCollection
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.path import Path as Outline
 
 from loopdraw.evaluation.plots import (
@@ -65,8 +65,8 @@ def save_page(path, numbers, pictures):
         its reconstruction; `samples`, pairs of the loops of a sample and of the training shape
         nearest to it; `interpolation`, the loops of shapes along one
     """
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(11, 14))
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(11, 15)
         galleries = figure.add_gridspec(
             3,
             1,
@@ -75,10 +75,10 @@ def save_page(path, numbers, pictures):
             left=LEFT,
             right=RIGHT,
             top=0.93,
-            bottom=0.415,
+            bottom=0.47,
         )
         plots = figure.add_gridspec(
-            2, 3, wspace=0.3, hspace=0.42, left=LEFT, right=RIGHT, top=0.365, bottom=0.045
+            2, 3, wspace=0.3, hspace=0.62, left=LEFT, right=RIGHT, top=0.425, bottom=0.085
         )
         _draw_header(figure, numbers)
         _draw_galleries(figure, galleries, numbers, pictures)
@@ -90,7 +90,76 @@ def save_page(path, numbers, pictures):
         plot_interpolations(figure.add_subplot(plots[1, 2]), numbers["interpolation"])
         with write_aside(path) as temporary:
             figure.savefig(temporary, dpi=150, format="png")
-        plt.close(figure)
+
+
+def _figure(width, height):
+    """A figure in inches that needs no display, and leaves the user's backend as it is."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_sheet(path, title, meshes, columns=8):
+    """Draw the surfaces of many shapes side by side, numbered from 0, as a PNG file.
+
+    Parameters
+    ----------
+    path : path of the file
+    title : str
+    meshes : list of trimesh.Trimesh, or None for loops that give no mesh
+    columns : int
+    """
+    rows = -(-len(meshes) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(2.4 * columns, 2.4 * rows + 0.5)
+        figure.text(0.01, 1 - 0.25 / (2.4 * rows + 0.5), title, fontsize=13, va="center")
+        grid = figure.add_gridspec(
+            rows, columns, left=0, right=1, bottom=0, top=1 - 0.5 / (2.4 * rows + 0.5),
+            wspace=0, hspace=0,
+        )  # fmt: skip
+        for i, mesh in enumerate(meshes):
+            axes = figure.add_subplot(grid[i // columns, i % columns])
+            axes.axis("off")
+            axes.text(0.03, 0.97, str(i), va="top", color=MUTED, transform=axes.transAxes)
+            if mesh is None:
+                axes.text(0.5, 0.5, "no mesh", ha="center", transform=axes.transAxes)
+            else:
+                draw_surface(axes, mesh)
+        with write_aside(path) as temporary:
+            figure.savefig(temporary, dpi=130, format="png")
+
+
+def draw_surface(axes, mesh):
+    """Draw a mesh into matplotlib axes as the viewer sees it, lit from above the left shoulder."""
+    right, up, towards = _view()
+    screen = np.stack([right, up], axis=1)
+    facing = mesh.face_normals @ towards > 0
+    corners = mesh.triangles[facing]
+    # From back to front. Triangles are small, so that their middles decide well enough.
+    order = np.argsort(corners.mean(axis=1) @ towards)
+    light = 0.55 * towards + 0.6 * up - 0.45 * right
+    shade = mesh.face_normals[facing] @ (light / np.linalg.norm(light))
+    shade = 0.35 + 0.65 * np.clip(shade, 0, 1)
+    colors = shade[order, None] * np.array([0.72, 0.80, 0.93])
+    axes.add_collection(
+        PolyCollection(corners[order] @ screen, facecolors=colors, antialiased=False, linewidths=0)
+    )
+    seen = mesh.vertices @ screen
+    middle, half = (seen.max(axis=0) + seen.min(axis=0)) / 2, 0.54 * np.ptp(seen, axis=0).max()
+    axes.set(
+        xlim=(middle[0] - half, middle[0] + half),
+        ylim=(middle[1] - half, middle[1] + half),
+        aspect="equal",
+    )
+
+
+def _view():
+    """Right and up on the screen, and the direction towards the viewer, (3,) each."""
+    sin_a, cos_a = np.sin(AZIMUTH), np.cos(AZIMUTH)
+    sin_e, cos_e = np.sin(ELEVATION), np.cos(ELEVATION)
+    right = np.array([cos_a, 0.0, -sin_a])
+    towards = np.array([sin_a * cos_e, sin_e, cos_a * cos_e])
+    return right, np.cross(towards, right), towards
 
 
 def _draw_header(figure, numbers):
@@ -104,7 +173,7 @@ def _draw_header(figure, numbers):
         va="center",
         color=MUTED,
     )
-    figure.add_artist(plt.Line2D([LEFT, RIGHT], [0.956] * 2, color=RULE, linewidth=0.8))
+    figure.add_artist(Line2D([LEFT, RIGHT], [0.956] * 2, color=RULE, linewidth=0.8))
 
 
 def _draw_galleries(figure, rows, numbers, pictures):
@@ -167,11 +236,8 @@ def project_stack(planes, loops_by_plane):
     list, one item a plane with loops, of lists of (k, 2) float outlines: right and up on the
     screen, in units of the planes; holes run the other way round than what they are in
     """
-    sin_a, cos_a = np.sin(AZIMUTH), np.cos(AZIMUTH)
-    sin_e, cos_e = np.sin(ELEVATION), np.cos(ELEVATION)
-    right = np.array([cos_a, 0.0, -sin_a])
-    towards = np.array([sin_a * cos_e, sin_e, cos_a * cos_e])
-    screen = np.stack([right, np.cross(towards, right)], axis=1)  # (3, 2)
+    right, up, towards = _view()
+    screen = np.stack([right, up], axis=1)  # (3, 2)
     stack = []
     for k in np.argsort(planes[:, 1] @ towards):
         outlines = []

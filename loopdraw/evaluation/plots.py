@@ -1,13 +1,21 @@
 """The plots of an evaluation, each drawn into matplotlib axes from numbers of the same name."""
 
-import matplotlib.pyplot as plt
+import textwrap
+
 import numpy as np
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 INK, MUTED, RULE = "#1d2733", "#6b7785", "#d5dae0"
 # What the model makes, held-out shapes, and training shapes to compare with.
 MODEL, TEST, TRAIN = "#d9772b", "#3b6ea8", "#8a94a0"
-COLORS = {"samples": MODEL, "test": TEST, "train": TRAIN}
+COLORS = {"samples": MODEL, "val": TEST, "test": TEST, "train": TRAIN}
+
+
+def explain(axes, text):
+    """Write a sentence under a plot, for those who do not know its measure."""
+    wrapped = textwrap.fill(text, 58)
+    axes.annotate(wrapped, (0, -0.27), xycoords="axes fraction", va="top", fontsize=7, color=MUTED)
 
 
 def plot_errors(axes, sets):
@@ -18,7 +26,7 @@ def plot_errors(axes, sets):
         xlabel="plane",
         ylabel="distance of points (rms)" if has_points else "error (rms, normalised)",
     )
-    for name, color in (("train", TRAIN), ("test", TEST)):
+    for name, color in COLORS.items():
         if name in sets:
             for way, line in (("autoregressive", "-"), ("teacher_forced", ":")):
                 errors = np.array(sets[name][way]["by_plane"], dtype=float)
@@ -26,13 +34,18 @@ def plot_errors(axes, sets):
                 axes.plot(errors, line, color=color, label=label, linewidth=1.6)
     axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
     axes.legend(loc="upper left", ncols=2, columnspacing=1.0, fontsize=7)
+    explain(
+        axes,
+        "How far decoded loops are from the true ones, plane by plane; teacher-forced: each loop "
+        "is decoded after true ones. Low is good, and alike on new shapes and training shapes.",
+    )
 
 
 def plot_scores(axes, scores):
     """MMD, coverage and 1-NNA as bars; `scores` are the `generation` numbers, or None."""
-    axes.set_title("Generation against the test set")
+    axes.set_title("Generation against unseen shapes")
     if scores is None:
-        return _nothing(axes, "needs a test set and samples that give meshes")
+        return _nothing(axes, "needs unseen shapes and samples that give meshes")
     both = scores["samples"], scores["train"]
     matching = [1000 * of["minimum_matching_distance"] for of in both]
     bars = (  # values, the value that fills the height, how they are written
@@ -52,8 +65,14 @@ def plot_scores(axes, scores):
     )
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in (MODEL, TRAIN)]
+    handles = [Rectangle((0, 0), 1, 1, color=color) for color in (MODEL, TRAIN)]
     axes.legend(handles, ["samples", "train shapes"], loc="upper left", ncols=2)
+    explain(
+        axes,
+        "MMD: how far an unseen shape is from the nearest sample. Coverage: share of unseen shapes "
+        "that some sample is nearest to. 1-NNA: how often samples and unseen shapes can be told "
+        "apart. Grey: what real shapes reach.",
+    )
 
 
 def plot_novelty(axes, found):
@@ -63,14 +82,15 @@ def plot_novelty(axes, found):
         return _nothing(axes, "no sample gives a mesh")
     of_sets = {
         name: 1000 * np.array(found[name]["distances"])
-        for name in ("samples", "test")
+        for name in ("samples", "val", "test")
         if name in found
     }
     everything = np.concatenate(list(of_sets.values()))
     # Logarithmic: distances spread over decades.
     low, high = np.maximum(np.quantile(everything, [0, 1]), 1e-6) * (0.9, 1.1)
     bins = np.geomspace(low, high, 25)
-    for name, color in (("test", TEST), ("samples", MODEL)):
+    for name in ("test", "val", "samples"):
+        color = COLORS[name]
         if name in of_sets:
             weights = np.full(len(of_sets[name]), 1 / len(of_sets[name]))
             axes.hist(of_sets[name], bins, weights=weights, color=color, alpha=0.6, label=name)
@@ -80,6 +100,11 @@ def plot_novelty(axes, found):
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("share")
     axes.legend()
+    explain(
+        axes,
+        "How near each shape is to a training shape. Samples much farther left than unseen shapes "
+        "would be copies of training shapes.",
+    )
 
 
 def plot_validity(axes, checked):
@@ -88,10 +113,11 @@ def plot_validity(axes, checked):
     keys = {
         "watertight": "watertight",
         "one_solid": "one solid",
+        "free_ends": "free\nends",
         "degenerate": "degenerate\nloops",
         "self_crossing": "self-crossing\nloops",
     }
-    names = [name for name in ("samples", "test", "train") if name in checked]
+    names = [name for name in COLORS if name in checked]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
         places = np.arange(len(keys)) + (i - (len(names) - 1) / 2) * width
@@ -104,6 +130,11 @@ def plot_validity(axes, checked):
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.set_xticklabels(keys.values(), color=INK, fontsize=7.5)
     axes.legend(loc="upper right", ncols=3)
+    explain(
+        axes,
+        "Share of shapes that are closed, that are one closed solid, and that have parts ending in "
+        "air, such as broken handles; share of loops that are next to nothing or cross themselves.",
+    )
 
 
 def plot_divergences(axes, latent):
@@ -117,6 +148,11 @@ def plot_divergences(axes, latent):
         ylabel="KL divergence, nats",
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    explain(
+        axes,
+        "How much each number of the latent says about the shape. A number that says nothing "
+        "(grey) is not used.",
+    )
 
 
 def plot_interpolations(axes, smoothness):
@@ -135,6 +171,10 @@ def plot_interpolations(axes, smoothness):
     axes.plot([], [], color=MODEL, label=f"{len(ways)} interpolations")
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc="upper left")
+    explain(
+        axes,
+        "How a shape turns into another one: a straight line is an even change, a step a jump.",
+    )
 
 
 def _nothing(axes, why):

@@ -1,7 +1,8 @@
 """What an evaluation measures of a trained model itself: its reconstructions and its latent space.
 
 The results are dicts of numbers, ready for JSON. Shapes of the dataset go the way of the model's:
-their stored sequences are read by their flags, and their loops rebuilt by the same reconstruction.
+their stored sequences are read by their flags (a model cannot know of planes that a shape does not
+meet), and their loops rebuilt by the same reconstruction.
 So what is compared is the model, not the representation and not the mesher.
 
 Of large sets, some shapes are drawn at random where meshes are compared, for time.
@@ -58,15 +59,6 @@ def decode(model, latents):
     return np.concatenate([model.decode(latents[i : i + BATCH_SIZE]) for i in starts])
 
 
-def read_loops(info, sequence):
-    """The loops of every plane of a sequence (T, F), of the dataset or of the model, by its flags.
-
-    Not by the planes that the dataset knows its loops to lie in: a model cannot know of planes that
-    a shape does not meet, and that is no fault of the model.
-    """
-    return info.loops(sequence)
-
-
 # --------------------------------------------------------------------------------- reconstruction
 
 
@@ -76,7 +68,7 @@ def refined_surface_distance(model, dataset, prediction, rng, n_workers=1):
     chosen = rng.permutation(len(dataset))[:MOST_RECONSTRUCTIONS]
     found = refine(model, dataset.batch(chosen, trim=True), prediction.mu[chosen])
     jobs = [
-        (info.planes, read_loops(info, dataset.sequences[i]), read_loops(info, sequence), seed)
+        (info.planes, info.loops(dataset.sequences[i]), info.loops(sequence), seed)
         for i, sequence, seed in zip(
             chosen, found.sequences, rng.integers(2**31, size=len(chosen)), strict=True
         )
@@ -119,8 +111,8 @@ def reconstruction(info, dataset, prediction, rng, n_workers=1):
     jobs = [
         (
             info.planes,
-            read_loops(info, dataset.sequences[i]),
-            read_loops(info, prediction.autoregressive[i]),
+            info.loops(dataset.sequences[i]),
+            info.loops(prediction.autoregressive[i]),
             seed,
         )
         for i, seed in zip(chosen, rng.integers(2**31, size=len(chosen)), strict=True)
@@ -222,7 +214,7 @@ def interpolations(model, mu, rng):
     ends = [mu[rng.choice(len(mu), 2, replace=False)] for _ in range(n_pairs)]
     ways = [np.linspace(*pair, INTERPOLATION_STEPS + 1) for pair in ends]
     sequences = decode(model, np.concatenate(ways)) if ways else []
-    loops = [read_loops(model.info, sequence) for sequence in sequences]
+    loops = [model.info.loops(sequence) for sequence in sequences]
     size = INTERPOLATION_STEPS + 1
     return [loops[i : i + size] for i in range(0, len(loops), size)]
 

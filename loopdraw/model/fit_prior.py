@@ -4,9 +4,9 @@
 
 writes `prior.npz` beside the checkpoint. From then on random latents are drawn from it;
 `--prior normal` is the published way. Of each training shape the encoder gives a mean and a
-variance; the prior is fitted to latents drawn from these, and tried on those of the test set, or
-where there is none of every tenth training shape. The same `--seed` (0 by default) gives the same
-prior on the same machine.
+variance; the prior is fitted to latents drawn from these, and tried on those of held-out shapes: of
+`val/`, or where there is none of the test set, or else of every tenth training shape. The same
+`--seed` (0 by default) gives the same prior on the same machine.
 """
 
 import copy
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from loopdraw.files import run_script
 from loopdraw.model.prior import FLOW_FREQUENCIES, PRIOR_FILE, FlowPrior, MixturePrior, save_prior
-from loopdraw.options import options_for, parse_options, require
+from loopdraw.options import parse_options, require
 
 DEFAULT_KIND = "mixture"
 
@@ -179,14 +179,13 @@ def fit_flow(train, held, seed=0, report=print, n_steps=FLOW_TRAINING_STEPS):
 FITS = {"mixture": fit_mixture, "flow": fit_flow}
 
 
-def fit_prior(model, train_set, test_set, kind=DEFAULT_KIND, seed=0, report=print):
+def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
     """Fit a prior to the latents of a training set.
 
     Parameters
     ----------
     model : LoopSeqEncoderDecoderModel
-    train_set : LoopSeqDataset
-    test_set : LoopSeqDataset, or None
+    sets : dict of split to LoopSeqDataset; "val", or else "test", is held out where it is there
     kind : "mixture" or "flow"
     seed : int
     report : function that gets lines of text
@@ -195,12 +194,13 @@ def fit_prior(model, train_set, test_set, kind=DEFAULT_KIND, seed=0, report=prin
     -------
     MixturePrior or FlowPrior
     """
-    train = posteriors(model, train_set)
-    if test_set is not None:
-        held = posteriors(model, test_set)
+    train = posteriors(model, sets["train"])
+    held_out = sets.get("val", sets.get("test"))
+    if held_out is not None:
+        held = posteriors(model, held_out)
     else:
-        tenth = torch.arange(len(train_set)) % 10 == 0
-        if len(train_set) < 10:
+        tenth = torch.arange(len(sets["train"])) % 10 == 0
+        if len(sets["train"]) < 10:
             tenth[:] = True  # too few to leave any out
             held = train
         else:
@@ -216,22 +216,10 @@ def fit_prior(model, train_set, test_set, kind=DEFAULT_KIND, seed=0, report=prin
 def main():
     options = parse_options(description=__doc__, beside_optfile=("fit_prior",))
     require(options, "dataroot", "save_dir")
-    from loopdraw.data.dataset import DatasetInfo, load_datasets
-    from loopdraw.model.vae import load_model
-    from loopdraw.processes import pick_device
+    from loopdraw.model.vae import load_model_and_sets
 
-    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
-    train_set, test_set = load_datasets(info=info, **options_for(load_datasets, options))
-    model = load_model(
-        options.save_dir,
-        settings=vars(options),
-        epoch=-1 if options.load_epoch is None else options.load_epoch,
-        info=train_set.info,
-        device=pick_device(options.gpu_ids),
-        prior="normal",
-    )
-    kind = options.fit_prior or DEFAULT_KIND
-    prior = fit_prior(model, train_set, test_set, kind, options.seed or 0)
+    model, sets = load_model_and_sets(options, prior="normal")
+    prior = fit_prior(model, sets, options.fit_prior or DEFAULT_KIND, options.seed or 0)
     save_prior(options.save_dir, prior, model.decoder)
     print(f"wrote {options.save_dir}/{PRIOR_FILE}: random latents are drawn {prior.description}")
 

@@ -17,6 +17,7 @@ from loopdraw.model.networks.encoders import build_decoder, build_encoder
 from loopdraw.model.networks.planned import PlannedDecoder
 from loopdraw.model.prior import NormalPrior, load_prior
 from loopdraw.options import options_for, parse_options
+from loopdraw.processes import pick_device
 
 PLAN_SHARE = 0.5  # weight of the plan's own losses
 
@@ -386,7 +387,7 @@ def load_model(
     optfile : path of the options that it was trained with; by default `opt.txt` in the folder.
         Published checkpoints need it.
     settings : dict of these options, in place of a file
-    epoch : number of the checkpoint; -1 for the latest
+    epoch : number of the checkpoint; -1 or None for the latest
     info : DatasetInfo; by default `dataset_info.npz` of the folder, or else what the dataset says
         that the options name
     device : torch.device or str
@@ -415,7 +416,7 @@ def load_model(
         load_state(folder / f"dec{checkpoint_label(epoch)}_net.pth")
         if settings["dataroot"] is None:
             raise UserError(f"{folder}: has no dataset_info.npz; name the dataset by --dataroot")
-        info = load_datasets(report=report, **options_for(load_datasets, settings))[0].info
+        info = load_datasets(report=report, **options_for(load_datasets, settings))["train"].info
     model = LoopSeqEncoderDecoderModel(
         info, device, **options_for(LoopSeqEncoderDecoderModel, settings)
     )
@@ -423,3 +424,29 @@ def load_model(
     if (prior or settings.get("prior")) != "normal":
         model.prior = load_prior(folder, model.latent_size, model.decoder, report)
     return model
+
+
+def load_model_and_sets(options, prior=None):
+    """The model that a script's options name, and the sets of its dataset.
+
+    Parameters
+    ----------
+    options : what `parse_options` returns
+    prior : as in `load_model`
+
+    Returns
+    -------
+    model : LoopSeqEncoderDecoderModel
+    sets : dict of split to LoopSeqDataset, see `load_datasets`
+    """
+    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
+    sets = load_datasets(info=info, **options_for(load_datasets, options))
+    model = load_model(
+        options.save_dir,
+        settings=vars(options),
+        epoch=options.load_epoch,
+        info=sets["train"].info,
+        device=pick_device(options.gpu_ids),
+        prior=prior,
+    )
+    return model, sets

@@ -31,6 +31,7 @@ class Action:
     formats: tuple = ()  # files to save beside, of export.FORMATS
     intervene: bool = False
     edit: EditFile | None = None
+    checked: bool = False
     operands: tuple = ()
 
     def combine(self, values):
@@ -73,6 +74,11 @@ class Interpolation(Action):
 class SequenceView(Action):
     start: int
     end: int | None  # timesteps [start, end) are shown; None: to the last
+
+
+def counted(n, noun):
+    """A number of things in words: "1 action", "3 actions"."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
 @dataclass
@@ -133,12 +139,15 @@ FLAGS = {
     "again from disk first",
     "--edit": "change loops by an edit list that the edit window saved, inference-#-edit.json; "
     "written as <file> or ||<file>",
+    "--checked": "draw again, up to 10 times, when a shape is not one closed solid or a part of "
+    "it ends in air",
     "--use_enc_sigma": "sample the latent with the encoder's sigma, instead of taking its mean",
 }
 VALUE_OF = {"--format": "<names>", "--edit": "<file>"}  # of flags that take one
 FLAGS_OF = {
     verb: ["--save", "--format"]
     + (["--intervene"] if verb in ("sample", "interp", "decode") else [])
+    + (["--checked"] if verb == "sample" else [])
     + (["--edit"] if verb == "decode" else [])
     + (["--use_enc_sigma"] if verb.endswith("reco") else [])
     for verb in KINDS
@@ -217,6 +226,8 @@ def parse_submit(words, reader, n_items, awaited=()):
         if not given.save:
             raise UserError(f"submit {verb}: --format goes with --save")
         common["formats"] = tuple(parse_formats(given.format))
+    if flags.get("--checked") and given.intervene:
+        raise UserError(f"submit {verb}: --checked and --intervene exclude each other")
     if flags.get("--edit") is not None:
         if given.intervene:
             raise UserError(f"submit {verb}: --edit and --intervene exclude each other")

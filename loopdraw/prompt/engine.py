@@ -15,9 +15,10 @@ from loopdraw.editing.edit_files import check_edits, save_edits, warn_of_other_l
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.editing.session import EditSession
+from loopdraw.evaluation.checks import draw_checked
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
-from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView
+from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView, counted
 from loopdraw.surface.outputs import MESH_FORMATS, free_stem, save_shape
 from loopdraw.view.scene import Scene
 
@@ -106,7 +107,7 @@ class InferenceEngine:
     def _make(self, tasks):
         """The `Shape` of each task."""
         shapes = [Shape(self._latent(task)) for task in tasks]
-        to_decode = []
+        to_decode, to_check = [], []
         for task, shape in zip(tasks, shapes, strict=True):
             if isinstance(task.action, GroundTruth):
                 shape.sequence = self.items.split.sequences[task.action.index]
@@ -118,12 +119,16 @@ class InferenceEngine:
                 self._decode_with_function(shape, task.seed)
             elif task.action.edit is not None:
                 self._decode_with_edits(shape, task.action.edit)
+            elif task.action.checked:
+                to_check.append((shape, task.seed))
             else:
                 to_decode.append(shape)
         if to_decode:
             sequences = self.model.decode(np.stack([shape.z for shape in to_decode]))
             for shape, sequence in zip(to_decode, sequences, strict=True):
                 shape.sequence = sequence
+        if to_check:
+            self._draw_checked(*zip(*to_check, strict=True))
         for task, shape in zip(tasks, shapes, strict=True):
             shape.plane_index = self._plane_index(task.action, shape.sequence)
             shape.loops_by_plane = self.info.loops(shape.sequence, shape.plane_index)
@@ -138,6 +143,13 @@ class InferenceEngine:
             batch = self.items.batch(task.action.index)
             return self.model.encode(batch, task.action.use_enc_sigma)[0].cpu().numpy()
         return task.value
+
+    def _draw_checked(self, shapes, seeds):
+        """Decode samples, drawing faulty ones again."""
+        checked = draw_checked(self.model, [shape.z for shape in shapes], seeds)
+        for shape, z, sequence, draws, fault in zip(shapes, *checked, strict=True):
+            shape.z, shape.sequence, shape.draws = z, sequence, draws
+            shape.warning = f"{fault} still" if fault else None
 
     def _decode_with_function(self, shape, seed):
         """Decode a shape through the user's function."""
@@ -203,6 +215,8 @@ class InferenceEngine:
             raise UserError("no loops, so there is nothing to save or show")
         n_planes = sum(map(bool, shape.loops_by_plane))
         message = f"{shape.n_loops} loops on {n_planes} planes"
+        if shape.draws:
+            message += f", {counted(shape.draws, 'shape')} drawn"
         if shape.warning:
             message += f" (warning: {shape.warning})"
         if mesh is None:
@@ -319,6 +333,7 @@ class Shape:
     untouched: np.ndarray | None = None  # (T, F), the sequence without the edit
     centres: dict | None = None  # `EditedDecoder.starting_centres`
     warning: str | None = None
+    draws: int = 0  # how many shapes were drawn for a checked sample
 
     @property
     def n_loops(self):

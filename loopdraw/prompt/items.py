@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loopdraw.data.dataset import load_datasets
+from loopdraw.data.dataset import SPLITS, load_datasets
 from loopdraw.files import UserError
 
 
@@ -27,7 +27,7 @@ class Items:
         self.use_test_set = use_test_set
         self.device = device
         self._load = lambda: load_datasets(dataroot, info=info, report=report, **settings)
-        self._datasets = None  # (train, test), once loaded
+        self._datasets = None  # dict of split to LoopSeqDataset, once loaded
 
     def __len__(self):
         return len(self.split)
@@ -38,7 +38,7 @@ class Items:
             raise UserError("there is no dataset; name it by --dataroot")
         if self._datasets is None:
             self._datasets = self._load()
-        return self._datasets[0]
+        return self._datasets["train"]
 
     @property
     def split(self):
@@ -46,11 +46,11 @@ class Items:
         train = self.train_set
         if not self.use_test_set:
             return train
-        if self._datasets[1] is None:
+        if "test" not in self._datasets:
             raise UserError(
                 f"{self.dataroot}: has no test set; leave out --load_test_set_for_inference"
             )
-        return self._datasets[1]
+        return self._datasets["test"]
 
     def batch(self, index):
         """Item `index` as a batch of one, on the model's device."""
@@ -85,5 +85,5 @@ class Items:
 
     def _has_caches(self):
         root = Path(self.dataroot or "")
-        splits = [root / "train", *(path for path in [root / "test"] if path.is_dir())]
+        splits = [root / split for split in SPLITS if split == "train" or (root / split).is_dir()]
         return all((split / "preprocessed_cache.npz").is_file() for split in splits)

@@ -3,7 +3,7 @@
 import itertools
 
 from loopdraw.files import UserError
-from loopdraw.prompt.actions import Outcome, Sample
+from loopdraw.prompt.actions import Outcome, Sample, counted
 
 
 class Runner:
@@ -91,8 +91,3 @@ class Runner:
             self.screen.fail_with(task.action.text, outcome.error)
         else:
             self.screen.say(f"{progress}{task.action.text}: {outcome.message}")
-
-
-def counted(n, noun):
-    """A number of things in words: "1 action", "3 actions"."""
-    return f"{n} {noun}" + ("" if n == 1 else "s")

@@ -76,8 +76,7 @@ def main(argv=None):
     options = parse_options(["--optfile", arguments.optfile])
     require(options, "save_dir")
     edit_file = load_edits(arguments.edit)
-    epoch = -1 if options.load_epoch is None else options.load_epoch
-    model = load_model(options.save_dir, settings=vars(options), epoch=epoch)
+    model = load_model(options.save_dir, settings=vars(options), epoch=options.load_epoch)
     try:
         check_edits(edit_file, model.info)
         editor = LoopEditor(model, edit_file.latent)

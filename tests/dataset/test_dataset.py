@@ -22,7 +22,8 @@ def load(dataroot, *more, **settings):
 
 @pytest.mark.parametrize("eos", [False, True])
 def test_batches_as_the_networks_take_them(tmp_path, eos):
-    train, test = load(write_dataset(tmp_path / "d", eos=eos), "--use_eos_token", str(eos))
+    sets = load(write_dataset(tmp_path / "d", eos=eos), "--use_eos_token", str(eos))
+    train, test = sets["train"], sets["test"]
     assert train.n_timesteps == test.n_timesteps == 10 + eos
     batch = train.batch([1, 0])
     T, F = train.n_timesteps, 65
@@ -44,7 +45,8 @@ def test_batches_as_the_networks_take_them(tmp_path, eos):
 
 
 def test_per_value_statistics(tmp_path):
-    train, test = load(write_dataset(tmp_path / "d"))
+    sets = load(write_dataset(tmp_path / "d"))
+    train, test = sets["train"], sets["test"]
     present = np.any(train.sequences != 0, axis=2)
     timesteps = train.sequences[present].astype(float)
     np.testing.assert_allclose(train.dataset_mean[:-1], timesteps.mean(axis=0)[:-1], rtol=1e-6)
@@ -59,11 +61,11 @@ def test_per_value_statistics(tmp_path):
 
 def test_whole_array_and_none(tmp_path):
     dataroot = write_dataset(tmp_path / "d")
-    train, _ = load(dataroot, "--data_norm_by", "whole_array")
+    train = load(dataroot, "--data_norm_by", "whole_array")["train"]
     np.testing.assert_allclose(train.dataset_mean[:-1], train.sequences.mean(), rtol=1e-5)
     np.testing.assert_allclose(train.dataset_std[:-1], train.sequences.std(), rtol=1e-5)
     assert train.dataset_mean[-1] == 0 and train.dataset_std[-1] == 1
-    train, _ = load(dataroot, "--data_norm_by", "none")
+    train = load(dataroot, "--data_norm_by", "none")["train"]
     assert not train.dataset_mean.any() and (train.dataset_std == 1).all()
 
 
@@ -76,13 +78,38 @@ def test_a_feature_that_never_varies_switches_normalisation_off(tmp_path):
     present = np.any(arrays["meshes_reprs"] != 0, axis=2)
     arrays["meshes_reprs"][present, 3] = 0.25
     np.savez(cache, **arrays)
-    train, test = load(str(root))
-    assert test is None
+    sets = load(str(root))
+    assert list(sets) == ["train"]
+    train = sets["train"]
     assert not train.dataset_mean.any() and (train.dataset_std == 1).all()
 
 
+def test_a_validation_set_is_loaded_and_counts_for_the_length(tmp_path):
+    root = tmp_path / "d"
+    write_split(root / "train", 1)
+    write_split(root / "test", 1)
+    write_split(root / "val", 2)
+    cache = root / "val/preprocessed_cache.npz"
+    with np.load(cache) as arrays:
+        arrays = dict(arrays)
+    longer = np.pad(arrays["meshes_reprs"], [(0, 0), (0, 3), (0, 0)])
+    longer[0, -3:] = longer[0, 0]
+    np.savez(cache, **{**arrays, "meshes_reprs": longer})
+    sets = load(str(root))
+    assert [(split, len(data)) for split, data in sets.items()] == [
+        ("train", 1),
+        ("val", 2),
+        ("test", 1),
+    ]
+    assert {data.n_timesteps for data in sets.values()} == {longer.shape[1]}
+
+    np.savez(cache, **{**arrays, "planes": arrays["planes"] + 0.01})
+    with pytest.raises(UserError, match="train and val sets have other planes"):
+        load(str(root))
+
+
 def test_an_epoch_visits_every_item_once(tmp_path):
-    train, _ = load(write_dataset(tmp_path / "d"))
+    train = load(write_dataset(tmp_path / "d"))["train"]
     batches = train.shuffled(4, torch.Generator().manual_seed(0))
     assert [len(indices) for indices in batches] == [4, 4, 2]
     assert sorted(torch.cat(batches).tolist()) == list(range(10))
@@ -160,7 +187,7 @@ def test_ties_are_ordered_by_place():
 def test_the_order_of_ties_goes_with_the_model(tmp_path):
     root = write_dataset(tmp_path / "data")
     for setting in (False, True):
-        train, _ = load_datasets(root, "fixed-res-polyline", order_ties=setting, report=id)
+        train = load_datasets(root, "fixed-res-polyline", order_ties=setting, report=id)["train"]
         folder = tmp_path / str(setting)
         folder.mkdir()
         train.info.save(folder)
@@ -171,7 +198,7 @@ def test_the_order_of_ties_goes_with_the_model(tmp_path):
 
 def test_batches_of_like_length(tmp_path):
     root = write_dataset(tmp_path / "data", n_train=37, n_test=0)
-    train, _ = load_datasets(root, "fixed-res-polyline", report=id)
+    train = load_datasets(root, "fixed-res-polyline", report=id)["train"]
     batches = train.shuffled(4, torch.Generator().manual_seed(0), of_like_length=True)
     assert [len(batch) for batch in batches] == [4] * 9
     assert len(set(torch.cat(batches).tolist())) == 36
@@ -183,7 +210,7 @@ def test_batches_of_like_length(tmp_path):
 
 def test_loops_that_few_planes_have_are_rare(tmp_path):
     root = write_dataset(tmp_path / "data", n_train=10, n_test=0)
-    train, _ = load_datasets(root, "fixed-res-polyline", report=id)
+    train = load_datasets(root, "fixed-res-polyline", report=id)["train"]
     assert train.first_rare_number() == 2  # most planes have two loops
     train.plane_indices[:9, 3:] = -1  # now a few do
     assert train.first_rare_number() == 1

@@ -398,7 +398,9 @@ def test_too_many_loops_are_counted(tmp_path):
 
     root = write_dataset(tmp_path / "data", n_train=4, n_test=0, eos=True)
     options = parse_options(small_options(root, tmp_path / "save", "--use_eos_token", "True"))
-    info = load_datasets(report=lambda line: None, **options_for(load_datasets, options))[0].info
+    info = load_datasets(report=lambda line: None, **options_for(load_datasets, options))[
+        "train"
+    ].info
     model = LoopSeqEncoderDecoderModel(
         info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
     )

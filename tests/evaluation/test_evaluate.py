@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 import types
@@ -8,17 +9,17 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
-from small_dataset import N_PLANES, small_options, write_dataset
+from small_dataset import N_PLANES, small_options, write_dataset, write_split
 
 import loop_models_main
+import loopdraw
 from loopdraw.data.dataset import load_datasets
 from loopdraw.evaluation import evaluate as evaluation_script
 from loopdraw.evaluation import scores as evaluation_scores
-from loopdraw.evaluation.__main__ import load as load_for_evaluation
 from loopdraw.evaluation.__main__ import main as evaluation_main
-from loopdraw.evaluation.scores import interpolation_smoothness, read_loops, sequence_errors
+from loopdraw.evaluation.scores import interpolation_smoothness, sequence_errors
 from loopdraw.files import UserError
-from loopdraw.model.vae import LoopSeqEncoderDecoderModel
+from loopdraw.model.vae import LoopSeqEncoderDecoderModel, load_model_and_sets
 from loopdraw.options import options_for, parse_options
 
 
@@ -53,10 +54,12 @@ def test_the_script(trained, monkeypatch, capsys):
     printed = capsys.readouterr().out
     for words in (
         "Reconstruction                                                 train        test",
-        "Generation: 3 against as many test shapes                    samples       train",
+        "Generation: 3 against as many test shapes                    samples",
         "Novelty: the nearest of 6 training shapes                    samples        test",
-        "Validity                                                     samples        test",
+        "Validity                                                     samples",
         "active dimensions",
+        "free ends a shape",
+        "references whose nearest is of their own kind",
         "evaluation.json",
     ):
         assert words in printed
@@ -79,7 +82,7 @@ def test_the_script(trained, monkeypatch, capsys):
 
     # The teacher-forced error is the loss that training logs, without the flag's part.
     options = parse_options(["--optfile", str(trained / "opt.txt")])
-    model, sets, _ = load_for_evaluation(options)
+    model, sets = load_model_and_sets(options)
     batch = sets["test"].batch(range(3))
     with torch.no_grad():
         mu, _ = model.encode_distribution(batch)
@@ -89,23 +92,53 @@ def test_the_script(trained, monkeypatch, capsys):
     found = numbers["reconstruction"]["test"]["teacher_forced"]["squared_error"]
     assert found == pytest.approx(expected.item(), rel=1e-4)
 
+    with Image.open(trained / "run" / "samples-48.png") as sheet:
+        assert min(sheet.size) > 1500
+
     # The same seed gives the same numbers.
-    monkeypatch.setattr(evaluation_script, "save_page", lambda *_: None)
+    for name in ("save_page", "save_sheet"):
+        monkeypatch.setattr(evaluation_script, name, lambda *_: None)
     evaluate(trained / "opt.txt", "--n_samples", "4", monkeypatch=monkeypatch)
     assert json.loads((trained / "run" / "evaluation.json").read_text()) == numbers
+
+
+def test_several_seeds_on_a_validation_set(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation_scores, "MOST_RECONSTRUCTIONS", 1)
+    monkeypatch.setattr(evaluation_script, "SHEET", 2)
+    for name in ("save_page", "save_sheet"):
+        monkeypatch.setattr(evaluation_script, name, lambda *_: None)
+    with pytest.raises(UserError, match="--on val: the dataset has no val/"):
+        evaluate(trained / "opt.txt", "--on", "val", monkeypatch=monkeypatch)
+    shutil.copytree(trained / "data", tmp_path / "data")
+    write_split(tmp_path / "data/val", 4, seed=5)
+    words = (trained / "opt.txt").read_text().replace(str(trained / "data"), str(tmp_path / "data"))
+    (tmp_path / "opt.txt").write_text(words)
+    evaluate(tmp_path / "opt.txt", *"--on val --seeds 2".split(), monkeypatch=monkeypatch)
+    numbers = json.loads((trained / "run/evaluation.json").read_text())
+    assert list(numbers["reconstruction"]) == ["train", "val"]
+    assert "test" not in numbers["validity"] and "test" not in numbers["novelty"]
+    assert numbers["validity"]["samples"]["shapes"] == 2 * 4
+    assert set(numbers["generation"]["spread"]) == set(numbers["generation"]["samples"])
+    assert "seed 7 to 8" in capsys.readouterr().out
+
+
+def test_samples_are_those_of_the_prompt(trained):
+    model, _ = load_model_and_sets(parse_options(["--optfile", str(trained / "opt.txt")]))
+    expected = loopdraw.load(trained / "run").random_latents(3, seed=4)
+    np.testing.assert_array_equal(evaluation_script._latents(model, 4, 3), expected)
 
 
 def test_as_many_samples_as_test_shapes_by_default(trained, monkeypatch):
     asked = []
 
-    def generation(model, sets, n_samples, rng, n_workers):
+    def generation(model, sets, on, n_samples, seeds, rng, n_workers):
         asked.append(n_samples)
         return {}, []
 
     monkeypatch.setattr(evaluation_script, "_generation", generation)
     monkeypatch.setattr(evaluation_scores, "MOST_RECONSTRUCTIONS", 1)
     options = parse_options(["--optfile", str(trained / "opt.txt")])
-    evaluation_script.evaluate(*load_for_evaluation(options)[:2])
+    evaluation_script.evaluate(*load_model_and_sets(options))
     assert asked == [3]
 
 
@@ -146,7 +179,7 @@ def test_without_test_set_and_without_any_mesh(tmp_path, monkeypatch, capsys):
 def test_sequence_errors_by_hand(tmp_path, eos):
     dataroot = write_dataset(tmp_path / "data", n_train=4, n_test=0, eos=eos)
     options = parse_options(small_options(dataroot, "unused", "--use_eos_token", str(eos)))
-    dataset, _ = load_datasets(**options_for(load_datasets, options))
+    dataset = load_datasets(**options_for(load_datasets, options))["train"]
     errors = sequence_errors(dataset.info, dataset, dataset.sequences)
     assert errors["squared_error"] == errors["distance"] == 0
     assert errors["flag_accuracy"] == 1
@@ -165,9 +198,7 @@ def test_sequence_errors_by_hand(tmp_path, eos):
 
 def test_a_perfect_reconstruction(tmp_path):
     dataroot = write_dataset(tmp_path / "data", n_train=3, n_test=0)
-    dataset, _ = load_datasets(
-        **options_for(load_datasets, parse_options(small_options(dataroot, "unused")))
-    )
+    dataset = load_datasets(dataroot, "fixed-res-polyline")["train"]
     perfect = types.SimpleNamespace(
         teacher_forced=dataset.sequences, autoregressive=dataset.sequences
     )
@@ -184,7 +215,7 @@ def test_a_perfect_reconstruction(tmp_path):
     perfect.autoregressive = worse
     numbers = evaluation_scores.reconstruction(info, dataset, perfect, np.random.default_rng(0))
     # Shapes have 6 or 5 planes, the first two with one loop, the others with two.
-    loops = [sum(map(len, read_loops(info, sequence))) for sequence in dataset.sequences]
+    loops = [sum(map(len, info.loops(sequence))) for sequence in dataset.sequences]
     assert sorted(loops) == [8, 10, 10]
     assert numbers["planes_right"] == 2 / 3
     assert numbers["loops_right"] == pytest.approx(6 / 18)
@@ -192,12 +223,10 @@ def test_a_perfect_reconstruction(tmp_path):
 
 def test_interpolation_smoothness(tmp_path):
     dataroot = write_dataset(tmp_path / "data", n_train=2, n_test=0)
-    dataset, _ = load_datasets(
-        **options_for(load_datasets, parse_options(small_options(dataroot, "unused")))
-    )
+    dataset = load_datasets(dataroot, "fixed-res-polyline")["train"]
     info = dataset.info
     small, large = (
-        [[scale * loop for loop in loops[:1]] for loops in read_loops(info, dataset.sequences[0])]
+        [[scale * loop for loop in loops[:1]] for loops in info.loops(dataset.sequences[0])]
         for scale in (0.5, 1.0)
     )
     sizes = np.sqrt(np.linspace(0.25, 1, 11))  # areas grow evenly
@@ -234,7 +263,7 @@ def test_errors_are_one_line(trained, tmp_path, monkeypatch):
             weights.fill_(float("nan"))
         torch.save(state, tmp_path / "diverged" / name)
     with pytest.raises(UserError, match="not finite"):
-        evaluation_script.evaluate(*load_for_evaluation(options)[:2])
+        evaluation_script.evaluate(*load_model_and_sets(options))
 
 
 def test_help_imports_nothing_heavy():

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from loopdraw.evaluation.checks import count_solids
 from loopdraw.evaluation.measures import (
     CLOUD_POINTS,
-    count_solids,
     degenerate_loops,
     interpolation_changes,
     measure_shape,
@@ -28,7 +28,7 @@ def cylinder(radius, *more_loops):
 
 def test_a_solid_cylinder():
     measures = measure_shape(PLANES, cylinder(0.3), seed=0)
-    assert measures[:5] == (9, 0, 0, True, 1)
+    assert measures[:6] == (9, 0, 0, 0, True, 1)
     assert measures.cloud.shape == (CLOUD_POINTS, 3)
     assert measures.cloud.dtype == np.float32
     radii = np.linalg.norm(measures.cloud[:, [0, 2]], axis=1)
@@ -47,7 +47,7 @@ def test_the_seed_decides_the_points():
 
 def test_loops_that_give_no_mesh():
     measures = measure_shape(PLANES, [[] for _ in PLANES], seed=0)
-    assert measures[:6] == (0, 0, 0, False, 0, None)
+    assert measures[:7] == (0, 0, 0, 0, False, 0, None)
     numbers = validity([measures])
     assert numbers["with_mesh"] == numbers["watertight"] == numbers["degenerate"] == 0
     assert numbers["resampling"] is None

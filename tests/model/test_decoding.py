@@ -17,7 +17,7 @@ def dataroot(tmp_path_factory):
 
 def make_model(dataroot, *more):
     options = parse_options(small_options(dataroot, "unused", *more))
-    train, _ = load_datasets(**options_for(load_datasets, options))
+    train = load_datasets(**options_for(load_datasets, options))["train"]
     torch.manual_seed(3)
     return LoopSeqEncoderDecoderModel(
         train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)

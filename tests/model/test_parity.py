@@ -18,7 +18,7 @@ def case(request):
     options = parse_options(["--optfile", str(PARITY / request.param / "arguments.txt")])
     kind = "ellipse" if options.loop_repr_type == "ellipse-multiple" else "polyline"
     options.dataroot = str(PARITY / f"data-{kind}")
-    train, _ = load_datasets(**options_for(load_datasets, options))
+    train = load_datasets(**options_for(load_datasets, options))["train"]
     model = LoopSeqEncoderDecoderModel(
         train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
     )

@@ -13,7 +13,9 @@ from small_dataset import small_options, write_dataset
 import loop_models_main
 import loopdraw
 from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
+from loopdraw.data.dataset import load_datasets
 from loopdraw.files import UserError, save_npz
+from loopdraw.model import fit_prior
 from loopdraw.model.fit_prior import FlowNetwork, fit_flow, fit_mixture
 from loopdraw.model.latents import shape_generator
 from loopdraw.model.prior import (
@@ -233,6 +235,21 @@ def test_the_normal_prior_is_the_published_way(trained, tmp_path):
     words = ["--optfile", str(trained / "opt.txt"), "--prior", "normal"]
     options = parse_options(words, beside_optfile=("prior",))
     assert isinstance(load_model(trained, settings=vars(options)).prior, NormalPrior)
+
+
+def test_which_shapes_are_held_out(trained, monkeypatch):
+    sizes = {}
+    fit = lambda train, held, *_: sizes.update(train=len(train[0]), held=len(held[0]))  # noqa: E731
+    monkeypatch.setitem(fit_prior.FITS, "mixture", fit)
+    model = load_model(trained)
+    sets = load_datasets(trained.parent / "data", "fixed-res-polyline", info=model.info)
+    for given, expected in (
+        ({"train": sets["train"]}, (21, 3)),
+        ({"train": sets["train"], "test": sets["test"]}, (24, 6)),
+        ({"train": sets["train"], "val": sets["train"], "test": sets["test"]}, (24, 24)),
+    ):
+        fit_prior.fit_prior(model, given, "mixture")
+        assert (sizes["train"], sizes["held"]) == expected
 
 
 def test_the_command(trained):

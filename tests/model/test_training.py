@@ -54,7 +54,7 @@ def assert_same_nets(first, second):
 
 def trainer_for(words):
     options = parse_options(words)
-    train_set, _ = load_datasets(**options_for(load_datasets, options))
+    train_set = load_datasets(**options_for(load_datasets, options))["train"]
     torch.manual_seed(0)
     model = LoopSeqEncoderDecoderModel(
         train_set.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
@@ -326,9 +326,22 @@ def test_mode_test_prints_both_sets(dataroot, tmp_path, capsys):
     assert float(lines[1].split()[2]) == pytest.approx(reported[1], abs=1e-5)
 
 
+def test_a_validation_set_is_tested_on_while_training(tmp_path, capsys):
+    """Log file names are as published; only whose losses they hold depends on `val/`."""
+    words = small_options(write_dataset(tmp_path / "data", n_val=2), tmp_path / "run")
+    train(words)
+    capsys.readouterr()
+    loop_models_main.test(parse_options([*words, "--mode", "test"]))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert [line[:2] for line in lines] == [["train", "10"], ["val", "2"], ["test", "3"]]
+    reported = log_lines(tmp_path / "run/test_log.txt")[-1]
+    assert float(lines[1][2]) == pytest.approx(reported[1], abs=1e-5)
+    assert float(lines[2][2]) != pytest.approx(reported[1], abs=1e-5)
+
+
 def test_dataset_info_round_trip(dataroot, tmp_path):
     options = train(small_options(dataroot, tmp_path))
-    train_set, _ = load_datasets(**options_for(load_datasets, options))
+    train_set = load_datasets(**options_for(load_datasets, options))["train"]
     info = DatasetInfo.load(tmp_path, options.loop_repr_type)
     np.testing.assert_array_equal(info.planes, train_set.planes)
     np.testing.assert_array_equal(info.dataset_mean, train_set.dataset_mean)

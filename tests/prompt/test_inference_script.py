@@ -20,6 +20,7 @@ from small_dataset import small_options, write_dataset
 
 import loop_models_inference
 from loopdraw.data.dataset import load_datasets
+from loopdraw.evaluation import checks
 from loopdraw.files import UserError
 from loopdraw.loops.representations import sequence_planes
 from loopdraw.loops.slices_files import load_slices
@@ -182,7 +183,7 @@ def test_samples_are_compared_with_the_training_items(session):
 
 def test_the_test_set_when_asked(tmp_path, expected, monkeypatch, capsys):
     other = Session([*published(tmp_path), "--load_test_set_for_inference"])
-    _, test = load_datasets(**options_for(load_datasets, other.options))
+    test = load_datasets(**options_for(load_datasets, other.options))["test"]
     assert other.engine.n_items() == len(test)
     other.do("submit gt 0", "submit tf-reco 0", "run all")
     assert np.abs(other["last_z"] - expected["encoder_mu"][0]).max() > 1e-3
@@ -220,7 +221,7 @@ def test_every_action_with_an_untrained_model(tmp_path, architecture, representa
     words = small_options(root, tmp_path / "made", repr_type=representation)
     words += ["--architecture", architecture]
     options = parse_options(words)
-    train, _ = load_datasets(**options_for(load_datasets, options))
+    train = load_datasets(**options_for(load_datasets, options))["train"]
     model = LoopSeqEncoderDecoderModel(
         train.info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
     )
@@ -231,6 +232,20 @@ def test_every_action_with_an_untrained_model(tmp_path, architecture, representa
     one.do("submit gt 1 --save", "submit auto-reco 0", "submit tf-reco 1", "submit sample 2")
     printed = one.do("submit interp 2 ? ?", "submit decode $last_z --intervene", "run all")
     assert printed.count(" loops on ") == 8
+
+
+def test_checked_samples_say_how_many_were_drawn(session, monkeypatch, capsys):
+    faults = iter(["1 free end", "", "2 free ends"])
+    monkeypatch.setattr(checks, "fault", lambda *_: next(faults))
+    printed = session.do("seed 3", "submit sample 1 --checked", "run all")
+    assert "2 shapes drawn" in printed and "warning" not in printed
+    drawn = session["last_z"].copy()
+    session.do("seed 3", "submit sample 1", "run all")
+    assert np.abs(session["last_z"] - drawn).max() > 1e-3
+    monkeypatch.setattr(checks, "MOST_DRAWS", 1)
+    printed = session.do("submit sample 1 --checked", "run all")
+    assert "1 shape drawn (warning: 2 free ends still)" in printed
+    assert "exclude each other" in session.fail(capsys, "submit sample 1 --checked --intervene")
 
 
 # ------------------------------------------------------------------------------------ what is saved
