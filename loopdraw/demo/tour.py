@@ -1,9 +1,9 @@
 """What LoopDraw does, in a minute or two and with nothing to download: `make demo`.
 
 Samples, interpolates, reconstructs and edits vases with one trained model of this repository,
-samples sofas with the other, and draws them. Each step is shown before it runs, as a command or a line of Python that you can type
-yourself. The pictures go to `demo_output/`, which is made anew. The shapes are saved beside the
-models, as always.
+samples sofas with the other, and draws them. Each step is shown before it runs, as a command or a
+line of Python that you can type yourself. The pictures go to `demo_output/`, which is made anew.
+The shapes are saved beside the models, as always.
 """
 
 import os
