@@ -130,7 +130,7 @@ def load_npz(path, required=(), what="an .npz file"):
             arrays = {name: archive[name] for name in archive.files}
     except _DAMAGE as error:
         raise UserError(
-            f"{path}: not {what}, or damaged ({_first_line(error)}); make it again or remove it"
+            f"{path}: not {what}, or damaged ({first_line(error)}); make it again or remove it"
         ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -138,7 +138,8 @@ def load_npz(path, required=(), what="an .npz file"):
     return arrays
 
 
-def _first_line(error):
+def first_line(error):
+    """What an error says, shortened to a part of a line."""
     return (str(error) or type(error).__name__).splitlines()[0][:100]
 
 
