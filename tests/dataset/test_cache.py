@@ -820,7 +820,7 @@ def test_outliers_are_named_with_what_they_cost(tmp_path):
     lines = []
     build(folder, report=lines.append)
     assert not any("--max_timesteps" in line for line in lines)
-    parts = [trimesh.creation.icosphere(1, 0.05).apply_translation([i, 0, 0]) for i in range(60)]
+    parts = [trimesh.creation.icosphere(1, 0.3).apply_translation([i, 0, 0]) for i in range(60)]
     trimesh.util.concatenate(parts).export(folder / "zz.obj")
     (folder / CACHE).unlink()
     build(folder, report=lines.append)

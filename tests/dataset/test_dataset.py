@@ -127,7 +127,9 @@ def test_statistics_of_more_shapes_than_are_taken_at_once():
     sequences = generator.standard_normal((1100, 3, 6)).astype(np.float32) + 5
     sequences[::2, 2] = 0
     representation = REPRESENTATIONS["ellipse-multiple"]
+    said = []
     mean, std = dataset._statistics(sequences, representation, "per_value", said.append)
+    assert not said
     present = sequences[sequences.any(axis=2)][:, :5].astype(np.float64)
     np.testing.assert_allclose(mean, [*present.mean(axis=0), 0], rtol=1e-12)
     np.testing.assert_allclose(std, [*present.std(axis=0), 1], rtol=1e-12)
@@ -137,6 +139,7 @@ def test_statistics_of_more_shapes_than_are_taken_at_once():
     sequences[..., 1] = 0.1  # never varies
     mean, std = dataset._statistics(sequences, representation, "per_value", said.append)
     assert (mean == 0).all() and (std == 1).all()
+    assert len(said) == 1 and "feature 1 of the loops is the same" in said[0]
 
 
 def test_ties_are_ordered_by_place():
