@@ -1,6 +1,6 @@
 """Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them.
 
-Torch is imported by the functions that need it: scripts pass through here on their way to `--help`.
+Also how worker processes of any kind end with the process that started them. Torch is imported by the functions that need it: scripts pass through here on their way to `--help`.
 """
 
 import contextlib
@@ -153,3 +153,25 @@ def draw_seed(device):
     if rank_and_world_size()[1] > 1:
         dist.broadcast(seed, 0)
     return int(seed)
+
+
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+
+def end_with_parent(parent):
+    """From now on, this process is killed when the one that started it ends, even by `kill -9`.
+
+    The system does it, so it works even while this process is stuck outside Python. On Linux; more
+    exactly, what counts is the end of the thread that started this process.
+
+    Parameters
+    ----------
+    parent : int, process id
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(1)

@@ -19,6 +19,7 @@ from loopdraw.files import UserError
 from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
+from loopdraw.processes import end_with_parent
 
 # Seconds. A process that is stuck outside Python does not notice its own time limit, so it is ended
 # after this much more time, which also covers the start of the processes.
@@ -239,4 +240,5 @@ def _slice_in_worker(path, task, main_process):
     if os.getpid() != main_process and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches each process of a terminal; the main process ends the others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent(main_process)
     return slice_file(path, task)
