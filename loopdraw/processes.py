@@ -1,6 +1,7 @@
 """Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them.
 
-Also how worker processes of any kind end with the process that started them. Torch is imported by the functions that need it: scripts pass through here on their way to `--help`.
+Also how worker processes of any kind end with the process that started them. Torch is imported by
+the functions that need it: scripts pass through here on their way to `--help`.
 """
 
 import contextlib
