@@ -16,7 +16,7 @@ import loopdraw
 from loopdraw.demo import dataset
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import run_script
-from loopdraw.surface.outputs import SUFFIXES, free_stem
+from loopdraw.surface.outputs import SUFFIXES, claimed_stem
 from loopdraw.threads import wait_briefly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,9 +115,9 @@ def edit(model):
 def saved(what, shapes):
     """Save shapes and say so; returns them."""
     for number, shape in enumerate(shapes, 1):
-        stem = free_stem(SHAPES)
-        for suffix in SUFFIXES:
-            path = shape.save(f"{stem}{suffix}")
+        with claimed_stem(SHAPES) as stem:
+            for suffix in SUFFIXES:
+                path = shape.save(f"{stem}{suffix}")
         counts = [len(loops) for loops in shape.loops]
         print(
             f"[{number}/{len(shapes)}] {what}: {sum(counts)} loops on {np.count_nonzero(counts)} "

@@ -3,6 +3,7 @@
 The window shows what is here and calls these methods; so does a test, which needs no display.
 """
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from loopdraw.editing.editor import LoopEditor, dimensions_by_effect
 from loopdraw.editing.edits import NUMBERS, make_edit
 from loopdraw.editing.written_intervention import save_intervention
 from loopdraw.files import UserError
-from loopdraw.surface.outputs import MESH_FORMATS, free_stem, save_shape
+from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
 from loopdraw.surface.workers import build_surface
 
 N_ACTIVE_DIMENSIONS = 8  # latent sliders
@@ -190,17 +191,29 @@ class EditSession:
 
     # -------------------------------------------------------------------------------------- saving
 
+    @contextlib.contextmanager
     def stem(self):
-        """Where what belongs to the present state is saved: a new number for each state."""
-        latent, edits = self.editor.latent, self.editor.edits
-        if self._saved is None or self._saved[0] is not latent or self._saved[1] != edits:
-            self._saved = latent, edits, free_stem(self.folder)
-        return self._saved[2]
+        """Yield where to save what belongs to the present state: a new number for each state.
 
+        The state keeps its number if the block succeeds.
+        """
+        latent, edits = self.editor.latent, self.editor.edits
+        if self._saved and self._saved[0] is latent and self._saved[1] == edits:
+            yield self._saved[2]
+            return
+        with claimed_stem(self.folder) as stem:
+            self._saved = latent, edits, stem
+            try:
+                yield stem
+            except BaseException:
+                self._saved = None
+                raise
+
+    @contextlib.contextmanager
     def path(self, suffix):
-        """`stem` with a suffix: "-edit.json"."""
-        stem = self.stem()
-        return stem.with_name(stem.name + suffix)
+        """Yield `stem` with a suffix, such as "-edit.json", to write to."""
+        with self.stem() as stem:
+            yield stem.with_name(stem.name + suffix)
 
     def save(self, formats=()):
         """Write the mesh, the loops, the latent and the edit list.
@@ -221,39 +234,30 @@ class EditSession:
         editor, info = self.editor, self.editor.info
         loops_by_plane = editor.shape.loops_by_plane
         mesh = self.build_surface(info.planes, loops_by_plane)
-        self.save_edit_list()
-        return save_shape(
-            self.stem(),
-            info.planes,
-            loops_by_plane,
-            mesh,
-            editor.latent,
-            formats,
-            self.mesh_formats,
-        )
+        with self.stem() as stem:
+            self.save_edit_list()
+            return save_shape(
+                stem,
+                info.planes,
+                loops_by_plane,
+                mesh,
+                editor.latent,
+                formats,
+                self.mesh_formats,
+            )
 
     def save_edit_list(self):
         """Write the edit list with its latent; the file's path."""
         editor = self.editor
-        path = self.path("-edit.json")
-        save_edits(
-            path,
-            editor.info.representation,
-            editor.latent,
-            editor.edits,
-            editor.starting_centres(),
-        )
+        centres = editor.starting_centres()
+        with self.path("-edit.json") as path:
+            save_edits(path, editor.info.representation, editor.latent, editor.edits, centres)
         return path
 
     def save_intervention(self):
         """Write the edits as a `loop_generation_intervention` function; the file's path."""
         editor = self.editor
-        path = self.path("-intervention.py")
-        save_intervention(
-            path,
-            editor.info.representation,
-            editor.latent,
-            editor.edits,
-            editor.starting_loops(),
-        )
+        loops = editor.starting_loops()
+        with self.path("-intervention.py") as path:
+            save_intervention(path, editor.info.representation, editor.latent, editor.edits, loops)
         return path

@@ -18,7 +18,7 @@ from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
 from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView
-from loopdraw.surface.outputs import MESH_FORMATS, free_stem, save_shape
+from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
 from loopdraw.view.scene import Scene
 
 _NO_WINDOW = (
@@ -212,12 +212,20 @@ class InferenceEngine:
         except ValueError as error:
             raise UserError(f"no mesh: {error}") from error
         if action.save:
-            stem = free_stem(self.folder, _label(action))
+            path = self._save(action, shape, mesh)
+            message += f", saved {path}"
+        if self.show:
+            self.show(action.text, self._scene(shape, mesh))
+        return message
+
+    def _save(self, action, shape, mesh):
+        """Write the files of a shape; the path of its mesh."""
+        with claimed_stem(self.folder, _label(action)) as stem:
             if action.edit is not None:
                 representation, edits = self.info.representation, action.edit.edits
                 path = stem.with_name(stem.name + "-edit.json")
                 save_edits(path, representation, shape.z, edits, shape.centres)
-            path = save_shape(
+            return save_shape(
                 stem,
                 self.info.planes,
                 shape.loops_by_plane,
@@ -226,10 +234,6 @@ class InferenceEngine:
                 action.formats,
                 self.mesh_formats,
             )
-            message += f", saved {path}"
-        if self.show:
-            self.show(action.text, self._scene(shape, mesh))
-        return message
 
     def _scene(self, shape, mesh):
         numbers = np.cumsum(shape.plane_index >= 0) - 1  # timestep -> number of its loop

@@ -10,15 +10,19 @@ file                        content
 ==========================  =====================================================================
 
 For new shapes # is a number, one more than the highest present. For others it is a label: gt<i>,
-reco<i>, seqviz, and if that is taken gt<i>-1, gt<i>-2 and so on.
+reco<i>, seqviz, and if that is taken gt<i>-1, gt<i>-2 and so on. Several programs may save into one
+folder: each claims a name before it writes to it.
 """
 
+import contextlib
 import itertools
+import os
 import re
+import time
 
 import numpy as np
 
-from loopdraw.files import write_aside
+from loopdraw.files import UserError, write_aside
 from loopdraw.loops.mesh_files import save_mesh
 from loopdraw.loops.slices_files import save_slices
 from loopdraw.surface.export import export_shape
@@ -28,23 +32,83 @@ SUFFIXES = ("-slices.npz", "-latent.txt", ".obj")
 MESH_FORMATS = ("obj",)  # by default
 
 
-def free_stem(folder, label=None):
-    """A path `<folder>/inference-#`, without a suffix, that no file uses yet.
+CLAIM = ".inference-{}.claim"
+# Hidden files of ours that are older than this were left by a program that was killed.
+LEFT_SECONDS = 24 * 3600
+
+
+@contextlib.contextmanager
+def claimed_stem(folder, label=None):
+    """Yield a path `<folder>/inference-#`, without a suffix, that no file uses yet.
+
+    Nobody else gets it as long as the block lasts, nor afterwards if the block writes a file of
+    that name. If it writes none, the name is free again.
 
     Parameters
     ----------
-    folder : Path, which need not exist
+    folder : Path; it is made where it does not exist
     label : str, or None for the next number
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be written to.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        name = next(name for name in _names(folder, label) if _claim(folder, name))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{folder}: cannot be written to ({reason}); free some space or choose another "
+            "--save_dir"
+        ) from error
+    try:
+        yield folder / f"inference-{name}"
+    finally:
+        (folder / CLAIM.format(name)).unlink(missing_ok=True)
+
+
+def _names(folder, label):
+    """What may stand for #, one after the other."""
     if label is None:
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        names = [path.name for path in folder.iterdir()]
         numbers = [re.match(r"inference-(\d+)[.-]", name) for name in names]
         highest = max((int(number[1]) for number in numbers if number), default=-1)
-        return folder / f"inference-{highest + 1}"
+        yield from map(str, itertools.count(highest + 1))
     for again in itertools.count():
-        name = f"inference-{label}" + (f"-{again}" if again else "")
-        if not any((folder / f"{name}{suffix}").exists() for suffix in SUFFIXES):
-            return folder / name
+        yield label + (f"-{again}" if again else "")
+
+
+def _claim(folder, name):
+    """Claim a name; False where another program has claimed or used it."""
+    claim = folder / CLAIM.format(name)
+    try:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    # Another program may have saved, and given its claim back, since the folder was listed.
+    if _is_used(folder, name):
+        claim.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _is_used(folder, name):
+    if name.isdecimal():
+        starts = (f"inference-{name}.", f"inference-{name}-")
+        return any(path.name.startswith(starts) for path in folder.iterdir())
+    return any((folder / f"inference-{name}{suffix}").exists() for suffix in SUFFIXES)
+
+
+def _remove_leftovers(folder):
+    """Remove what programs left that were killed while they saved."""
+    oldest = time.time() - LEFT_SECONDS
+    for path in folder.glob(".inference-*"):
+        with contextlib.suppress(OSError):  # another program may remove it, too
+            if path.is_file() and path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=(), mesh_formats=MESH_FORMATS):
@@ -52,7 +116,7 @@ def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=(), mesh_form
 
     Parameters
     ----------
-    stem : Path, from `free_stem`
+    stem : Path, from `claimed_stem`
     planes : (P, 4, 3) float
     loops_by_plane : list of P lists of (k, 2) float loops
     mesh : vertices (n, 3) float, faces (m, 3) int

@@ -247,8 +247,9 @@ class EditWindow:
 
     def save_screenshot(self):
         """Save the view, without the panel."""
-        path = self.session.path(".png")
-        save_png(path, self._picture())
+        picture = self._picture()
+        with self.session.path(".png") as path:
+            save_png(path, picture)
         self.message = f"saved {path}"
 
     def start_turntable(self):
@@ -268,8 +269,8 @@ class EditWindow:
             pictures.append(self._picture()[:, :-PANEL_WIDTH])
             yield
         viewer.aim(camera)
-        path = self.session.path(".gif")
-        save_gif(path, pictures, TURNTABLE_SECONDS / TURNTABLE_PICTURES)
+        with self.session.path(".gif") as path:
+            save_gif(path, pictures, TURNTABLE_SECONDS / TURNTABLE_PICTURES)
         self.message = f"saved {path}"
 
     def _picture(self):

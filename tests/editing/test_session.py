@@ -154,7 +154,8 @@ def test_saving(edit_session, tmp_path):
     # Another state is another number; the same one is not.
     edit_session.adjust("move", u=0.2)
     assert edit_session.save_edit_list().name == "inference-1-edit.json"
-    assert edit_session.stem().name == "inference-1"
+    with edit_session.stem() as stem:
+        assert stem.name == "inference-1"
 
 
 # --------------------------------------------------------------------------------------- surfaces

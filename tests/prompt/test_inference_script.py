@@ -25,7 +25,7 @@ from loopdraw.loops.representations import sequence_planes
 from loopdraw.loops.slices_files import load_slices
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
-from loopdraw.surface.outputs import SUFFIXES, free_stem
+from loopdraw.surface.outputs import SUFFIXES, claimed_stem
 from loopdraw.surface.reconstruction import reconstruct_mesh
 from loopdraw.surface.workers import SurfaceWorkers
 
@@ -272,8 +272,9 @@ def test_nothing_is_ever_overwritten(session):
 def test_numbers_go_on_from_the_highest_present(tmp_path, present, number):
     for name in present:
         (tmp_path / name).touch()
-    assert free_stem(tmp_path) == tmp_path / f"inference-{number}"
-    assert free_stem(tmp_path / "missing") == tmp_path / "missing" / "inference-0"
+    with claimed_stem(tmp_path) as stem, claimed_stem(tmp_path / "missing") as first:
+        assert stem == tmp_path / f"inference-{number}"
+        assert first == tmp_path / "missing" / "inference-0"
 
 
 def test_running_together_or_one_by_one_saves_the_same(session):
