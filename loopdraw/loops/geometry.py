@@ -12,6 +12,8 @@ import numpy as np
 
 # Scan axis -> (normal, in-plane x axis, in-plane y axis), as indices of the world axes.
 SCAN_FRAMES = {"x": (0, 2, 1), "y": (1, 0, 2), "z": (2, 0, 1)}
+MOST_PLANES = 10_000
+LONGEST_LINE = 40  # characters in a line of planespec.txt
 
 
 def parse_planespec(text):
@@ -28,7 +30,8 @@ def parse_planespec(text):
     ValueError
         With the reason, when the text is not like that.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # No longer than they are shown in a message: what is longer is wrong anyway.
+    lines = [line.strip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]
     if len(lines) != 4:
         raise ValueError(
             f"{len(lines)} lines where 4 belong: scan axis, number of planes, min, max"
@@ -42,6 +45,8 @@ def parse_planespec(text):
         raise ValueError(f"number of planes {lines[1]!r} is not a whole number") from None
     if n_planes < 2:
         raise ValueError(f"number of planes is {n_planes}; at least 2 are needed")
+    if n_planes > MOST_PLANES:
+        raise ValueError(f"number of planes is {n_planes}; at most {MOST_PLANES} can be used")
     bounds = []
     for name, line in (("min", lines[2]), ("max", lines[3])):
         try:

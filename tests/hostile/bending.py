@@ -75,8 +75,7 @@ def bend_text(data, rng):
 
 
 def bend_value(value, rng):
-    """A JSON value with one part of it changed."""
-    value = copy.deepcopy(value)
+    """A JSON value with one part of it changed, in place where it has parts."""
     if isinstance(value, list | dict) and value and rng.random() < 0.85:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key = keys[int(rng.integers(len(keys)))]
@@ -88,8 +87,6 @@ def bend_value(value, rng):
             case _:
                 value[key] = bend_value(value[key], rng)
         return value
-    if rng.random() < 0.02:
-        return json.loads("[" * 900 + "]" * 900)
     return copy.deepcopy(VALUES[rng.integers(len(VALUES))])
 
 
@@ -98,7 +95,10 @@ def bend_json(data, rng):
     value = json.loads(data)
     for _ in range(rng.integers(1, 4)):
         value = bend_value(value, rng)
-    return json.dumps(value).encode()
+    text = json.dumps(value)
+    if rng.random() < 0.03:
+        text = text.replace("0", "[" * 5000 + "]" * 5000, 1)
+    return text.encode()
 
 
 def bend_array(array, rng):
@@ -118,7 +118,7 @@ def bend_array(array, rng):
         case 2:
             return flat
         case 3:
-            return array[:0]
+            return flat[:0]
         case 4 if array.ndim:
             return array[: max(1, len(array) // 2)]
         case 5:
