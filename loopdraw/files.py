@@ -15,12 +15,24 @@ import zipfile
 import zlib
 from pathlib import Path
 
+LONGEST_MESSAGE = 1500  # characters of a UserError
+
 # numpy and filelock are imported by the functions that need them: every script imports this module,
 # and `--help` should be quick.
 
 
 class UserError(Exception):
-    """A mistake the user can mend, as one line: which file, what is wrong, what to do."""
+    """A mistake the user can mend, as one line: which file, what is wrong, what to do.
+
+    Of a line that is very long, for example as a damaged file holds it, the middle is left out.
+    """
+
+    def __init__(self, message):
+        message = " ".join(str(message).split())
+        if len(message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            message = f"{message[:half]} ... {message[-half:]}"
+        super().__init__(message)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import numpy as np
 # Scan axis -> (normal, in-plane x axis, in-plane y axis), as indices of the world axes.
 SCAN_FRAMES = {"x": (0, 2, 1), "y": (1, 0, 2), "z": (2, 0, 1)}
 MOST_PLANES = 10_000
-LONGEST_LINE = 40  # characters in a line of planespec.txt
 
 
 def parse_planespec(text):
@@ -30,8 +29,7 @@ def parse_planespec(text):
     ValueError
         With the reason, when the text is not like that.
     """
-    # No longer than they are shown in a message: what is longer is wrong anyway.
-    lines = [line.strip()[:LONGEST_LINE] for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) != 4:
         raise ValueError(
             f"{len(lines)} lines where 4 belong: scan axis, number of planes, min, max"

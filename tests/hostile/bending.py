@@ -16,7 +16,21 @@ WORDS = (
     *("", " ", "\t", "\r", "a" * 5000, "9" * 5000, "1 2 3", "-", "%s", "$", "|", "||", "?", "*"),
 )
 VALUES = (
-    *(None, True, False, 0, -1, 1.5, 1e308, 10**30, float("nan"), float("inf"), "", "x", "9" * 5000),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1.5,
+        1e308,
+        10**30,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "9" * 5000,
+    ),
     *([], {}, [None], [[]], [1, [2, [3]]], {"a": {}}, [0] * 10_000),
 )
 
@@ -132,10 +146,14 @@ def bend_array(array, rng):
         case 9:
             return np.zeros_like(array)
     if flat.size and array.dtype.kind in "fiu":
-        nasty = [np.nan, np.inf, -np.inf, -1, 2, 1e30, 1e-30, 0] if array.dtype.kind == "f" else [
-            *(-1, 0, 1, 100),
-            np.iinfo(array.dtype).max,
-        ]
+        nasty = (
+            [np.nan, np.inf, -np.inf, -1, 2, 1e30, 1e-30, 0]
+            if array.dtype.kind == "f"
+            else [
+                *(-1, 0, 1, 100),
+                np.iinfo(array.dtype).max,
+            ]
+        )
         chosen = rng.integers(flat.size, size=int(rng.integers(1, 6)))
         with np.errstate(all="ignore"):
             flat = flat.copy()

@@ -322,7 +322,9 @@ def prompt_formats(folder):
 
 def option_formats(folder):
     path = folder / "optfile.txt"
-    samples = [(ROOT / name).read_bytes() for name in ("vases-optfile.txt", "demo-vases-optfile.txt")]
+    samples = [
+        (ROOT / name).read_bytes() for name in ("vases-optfile.txt", "demo-vases-optfile.txt")
+    ]
 
     def read(path):
         parse_options(["--optfile", str(path)], quiet=True)

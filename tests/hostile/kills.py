@@ -17,6 +17,7 @@ import forking
 import joblib  # noqa: F401
 import numpy as np
 import torch
+import torch._dynamo  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 import trimesh
 from small_dataset import CIRCLE, small_options, write_dataset
@@ -36,7 +37,7 @@ from loopdraw.model.vae import load_model
 from loopdraw.surface.outputs import claimed_stem, save_shape
 
 SIGNALS = (*[signal.SIGKILL] * 5, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-N_SAVES = 40
+N_SAVES = 15
 
 
 class Slicing:
@@ -156,7 +157,9 @@ def check_shapes(folder, n_faces):
     """The numbers of the shapes in a folder, by stem; each file is whole and says the same."""
     numbers = {}
     for path in folder.glob("inference-*"):
-        stem = path.name.removesuffix(".obj").removesuffix("-latent.txt").removesuffix("-slices.npz")
+        stem = (
+            path.name.removesuffix(".obj").removesuffix("-latent.txt").removesuffix("-slices.npz")
+        )
         if path.suffix == ".npz":
             number = round(load_slices(path)[1][0][0].mean())
         elif path.suffix == ".txt":
@@ -178,7 +181,7 @@ KINDS = {"slicing": Slicing, "training": Training, "saving": Saving}
 
 def kills(kind, folder, seed, tries):
     """End programs at random moments; yields number, problem (str or None)."""
-    work, log, expected, seconds = _prepared(kind, Path(folder))
+    work, log, expected, seconds = prepared(kind, Path(folder))
     rng = np.random.default_rng([seed, len(kind)])
     number = 0
     while number < tries:
@@ -189,14 +192,14 @@ def kills(kind, folder, seed, tries):
             child = forking.start(work.main, log, work.words(), work.before)
             status = forking.kill_after(child, seconds * rng.uniform(0, 1.1), sent)
             problem = None if status is not None else f"{sent.name} did not end it"
-            yield number, problem or _problem(work.check_files, log)
+            yield number, problem or problem_of(work.check_files, log)
             number += 1
         yield from _completed(work, log, expected, number - 1)
 
 
 def full_disk(kind, folder, seed, tries):
     """Let no file grow beyond a random size; yields number, problem (str or None)."""
-    work, log, expected, _ = _prepared(kind, Path(folder))
+    work, log, expected, _ = prepared(kind, Path(folder))
     rng = np.random.default_rng([seed, len(kind), 1])
     for number in range(tries):
         work.reset()
@@ -210,19 +213,19 @@ def full_disk(kind, folder, seed, tries):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
         status = forking.run(work.main, log, work.words(), before)
-        problem = None if status in (0, 2) else f"exit status {status}: {_tail(log)}"
-        yield number, problem or _problem(work.check_files, log)
+        problem = None if status in (0, 2) else f"exit status {status}: {tail(log)}"
+        yield number, problem or problem_of(work.check_files, log)
         yield from _completed(work, log, expected, number)
 
 
-def _prepared(kind, folder):
+def prepared(kind, folder):
     work, log = KINDS[kind](folder), folder / f"{kind}.log"
     for _ in range(2):  # the second one is timed with warm caches
         work.reset()
         started = time.monotonic()
         status = forking.run(work.main, log, work.words(), work.before)
         seconds = time.monotonic() - started
-        assert status == 0, _tail(log)
+        assert status == 0, tail(log)
     return work, log, work.result(), seconds
 
 
@@ -230,27 +233,27 @@ def _completed(work, log, expected, number):
     """Run the same command to its end; yields a problem, if there is one."""
     status = forking.run(work.main, log, work.words(), work.before)
     if status != 0:
-        yield number, f"cannot be completed ({status}): {_tail(log)}"
+        yield number, f"cannot be completed ({status}): {tail(log)}"
         return
 
     def compare():
         assert work.result() == expected, "the result is another one"
 
-    problem = _problem(compare, log)
+    problem = problem_of(compare, log)
     if problem:
         yield number, problem
 
 
-def _problem(check, log):
+def problem_of(check, log):
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             check()
     except (AssertionError, UserError, OSError, ValueError) as error:
         return f"{type(error).__name__}: {str(error)[:300]}"
     if "Traceback" in log.read_text():
-        return f"a traceback: {_tail(log)}"
+        return f"a traceback: {tail(log)}"
     return None
 
 
-def _tail(log):
+def tail(log):
     return " / ".join(log.read_text().strip().splitlines()[-2:])[-300:]
