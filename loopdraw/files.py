@@ -7,12 +7,12 @@ leaves either the old file or the new one. Mistakes that a user can mend are rai
 
 import contextlib
 import errno
+import io
 import os
 import socket
 import sys
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
 
 LONGEST_MESSAGE = 1500  # characters of a UserError
@@ -79,10 +79,17 @@ def _umask():
     return mask
 
 
+TEXT_BYTES = 2**26  # files to read as text are smaller; some, such as /dev/zero, have no end
+
+
 def read_text(path, what="a text file"):
     """The text of a UTF-8 file; `what` says in the error line what it should be."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with open(path, "rb") as file:
+            content = file.read(TEXT_BYTES + 1)
+        if len(content) > TEXT_BYTES:
+            raise UserError(f"{path}: not {what}: it is larger than {TEXT_BYTES // 2**20} MiB")
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path}: cannot be read ({reason}); expected {what} there") from None
@@ -104,11 +111,9 @@ def save_npz(path, **arrays):
         np.savez(temporary, **arrays)
 
 
-# What numpy and zipfile raise for files that are damaged or something else.
-_DAMAGE = (
-    *(OSError, ValueError, EOFError, AttributeError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+# An archive that promises more than this, and so much more than its own size, is no data: zeros
+# that were packed to fill a memory. Real data that is mostly padding comes to a hundredfold.
+BOMB_BYTES, BOMB_RATIO = 2**30, 250
 
 
 def load_npz(path, required=(), what="an .npz file"):
@@ -127,7 +132,8 @@ def load_npz(path, required=(), what="an .npz file"):
     Raises
     ------
     UserError
-        When the file is missing, truncated, foreign, pickled, or lacks a required array.
+        When the file is missing, truncated, foreign, pickled, or lacks a required array, or takes
+        more memory than there is.
     """
     import numpy as np
 
@@ -135,14 +141,15 @@ def load_npz(path, required=(), what="an .npz file"):
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected {what} there")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with archive:
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(member.file_size for member in archive.infolist())
+        if n_bytes > max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size):
+            raise ValueError(f"it would unpack to {n_bytes / 1e9:.1f} GB")
+        with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
+    except Exception as error:  # numpy and zipfile raise whatever a damaged file leads them into
         raise UserError(
-            f"{path}: not {what}, or damaged ({_first_line(error)}); make it again or remove it"
+            f"{path}: not {what}, or damaged ({first_line(error)}); make it again or remove it"
         ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -150,7 +157,8 @@ def load_npz(path, required=(), what="an .npz file"):
     return arrays
 
 
-def _first_line(error):
+def first_line(error):
+    """What an error says, shortened to a part of a line."""
     return (str(error) or type(error).__name__).splitlines()[0][:100]
 
 

@@ -209,6 +209,12 @@ def make_parser(description=None):
         default="per_value",
         help="normalise each feature, or the whole array by two scalars, or not at all",
     )
+    add(
+        "--max_timesteps",
+        type=count,
+        metavar="N",
+        help="leave out meshes with more timesteps (loops, and the end-of-sequence timestep)",
+    )
     add("--batch_size", type=count, default=4, metavar="N", help="shapes in a batch")
     add(
         "--num_workers",

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,38 @@ def test_whatever_byte_is_bent_a_file_is_read_or_refused(tmp_path):
         except UserError:
             refused += 1
     assert refused > len(content) / 2
+
+
+def test_archives_that_fill_the_memory(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.npz"
+    monkeypatch.setattr(files, "BOMB_BYTES", 10**6)
+    np.savez_compressed(path, a=np.zeros(10**6))
+    with pytest.raises(UserError, match="it would unpack to 0.0 GB"):
+        load_npz(path)
+    np.savez(path, a=np.zeros(10**6))
+    assert load_npz(path)["a"].shape == (10**6,)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000000,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 'a')}",
+    ],
+)
+def test_headers_that_say_nonsense(tmp_path, header):
+    path = tmp_path / "x.npz"
+    text = f"{header:<117}\n".encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(UserError, match="not an .npz file, or damaged"):
+        load_npz(path)
+
+
+def test_a_text_without_an_end():
+    with pytest.raises(UserError, match="/dev/zero: not an optfile: it is larger than"):
+        read_text("/dev/zero", what="an optfile")
 
 
 def test_read_text(tmp_path):

@@ -9,11 +9,17 @@ loop_repr_type        int, id of the representation; missing in old files, which
 loaded_obj_filenames  (N,) str; missing in old files
 plane_indices         (N, T) int, plane of each loop, -1 for none; missing in published files
 mesh_repairs          (N, 3) int, cracks bridged, gaps closed, slivers dropped; also missing
+source_files          (M,) str, all meshes there were, within the folder; also missing
+source_stamps         (M, 3) int, see `file_stamp`; also missing
+max_timesteps         int, longer sequences were left out; 0: none were; also missing
 ====================  ==========================================================================
 """
 
+import os
+import stat
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +43,12 @@ class CachedLoops:
     representation : Representation
     filenames : list of N str, or None for old caches without names
     repairs : (N, 3) int32, cracks bridged, gaps closed, slivers dropped; 0 where unknown
+    sources : dict of each mesh there was, within the folder, to its `file_stamp`, or None
+    max_timesteps : int or None, longer sequences were left out of the file
+    kept : (M,) bool, which meshes of the file these are, in its order
+    stored_filenames : list of M str, or None; the names in the file
+
+    The last four are None for loops that are of no file.
     """
 
     planes: np.ndarray
@@ -45,6 +57,10 @@ class CachedLoops:
     representation: Representation
     filenames: list | None
     repairs: np.ndarray
+    sources: dict | None = None
+    max_timesteps: int | None = None
+    kept: np.ndarray | None = None
+    stored_filenames: list | None = None
 
     @property
     def lengths(self):
@@ -55,6 +71,40 @@ class CachedLoops:
     def has_eos(self):
         """Whether every sequence ends with an end-of-sequence timestep."""
         return bool(_ends_with_eos(self.sequences, self.representation).all())
+
+    def without_longer(self, max_timesteps):
+        """The same without the meshes that have more timesteps; at least one must be left."""
+        kept = self.lengths <= max_timesteps
+        longest = self.lengths[kept].max()
+        return replace(
+            self,
+            sequences=self.sequences[kept, :longest],
+            plane_indices=self.plane_indices[kept, :longest],
+            repairs=self.repairs[kept],
+            filenames=self.filenames and [self.filenames[i] for i in np.flatnonzero(kept)],
+            kept=kept,
+        )
+
+
+UNKNOWN = (-1, -1, -1)
+
+
+def file_stamp(path):
+    """By what one sees that a file has changed: size, time of change in ns, CRC-32.
+
+    `UNKNOWN` where it cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return UNKNOWN
+        checksum = 0
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                checksum = zlib.crc32(block, checksum)
+    except OSError:
+        return UNKNOWN
+    return status.st_size, status.st_mtime_ns, checksum
 
 
 def read_planespec(folder):
@@ -118,7 +168,30 @@ def load_cache(path, representation_name):
     repairs = arrays.get("mesh_repairs", np.zeros((n_meshes, 3), dtype=np.int32))
     require(repairs.shape == (n_meshes, 3), "its mesh_repairs do not fit")
     plane_indices = plane_indices.astype(np.int32, copy=False)
-    return CachedLoops(planes, sequences, plane_indices, representation, filenames, repairs)
+    sources, stamps = arrays.get("source_files"), arrays.get("source_stamps")
+    if sources is not None:
+        require(
+            sources.ndim == 1
+            and stamps is not None
+            and stamps.dtype.kind == "i"
+            and stamps.shape == (len(sources), 3),
+            "its source_stamps do not fit",
+        )
+        sources = dict(zip(map(str, sources), map(tuple, stamps.tolist()), strict=True))
+    limit = arrays.get("max_timesteps", np.array(0))
+    require(limit.shape == () and limit.dtype.kind == "i", "its max_timesteps is no number")
+    return CachedLoops(
+        planes,
+        sequences,
+        plane_indices,
+        representation,
+        filenames,
+        repairs,
+        sources,
+        max_timesteps=int(limit) or None,
+        kept=np.ones(n_meshes, dtype=bool),
+        stored_filenames=filenames,
+    )
 
 
 def save_cache(path, planes, sequences, plane_indices, representation, filenames, repairs, **more):
@@ -140,10 +213,14 @@ def save_cache(path, planes, sequences, plane_indices, representation, filenames
         "mesh_repairs": np.array(repairs, dtype=np.int32),
         **more,
     }
-    with write_aside(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    # At the lowest level: padding is what packs well, and the rest hardly does at any.
+    with (
+        write_aside(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
 
         def member(name):
-            return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+            return archive.open(f"{name}.npy", "w", force_zip64=True)
 
         for name, array in arrays.items():
             with member(name) as stream:

@@ -124,7 +124,7 @@ class DatasetInfo:
             return None
         names = ("planes", "dataset_mean", "dataset_std", "n_timesteps", "loop_repr_type")
         arrays = load_npz(path, (*names, "use_eos_token"), what="a dataset info file")
-        representation = representation_with_id(int(arrays["loop_repr_type"]))
+        representation = _checked_info(path, arrays)
         if loop_repr_type not in (None, representation.name):
             raise UserError(
                 f"{path}: the model was trained on {representation.name} loops, but the options "
@@ -139,6 +139,29 @@ class DatasetInfo:
             use_eos_token=bool(arrays["use_eos_token"]),
             order_ties=bool(arrays.get("order_ties", False)),
         )
+
+
+def _checked_info(path, arrays):
+    """The representation in a dataset info file, whose arrays must fit it."""
+    try:
+        representation = representation_with_id(int(arrays["loop_repr_type"]))
+        shapes = {"n_timesteps": (), "use_eos_token": ()}
+        shapes |= dict.fromkeys(("dataset_mean", "dataset_std"), (representation.n_features,))
+        shapes["planes"] = (len(arrays["planes"]), 4, 3)
+        for name, shape in shapes.items():
+            array = arrays[name]
+            if array.shape != shape or array.dtype.kind not in "biuf" or not array.size:
+                raise ValueError(f"its {name} is {array.shape} of {array.dtype}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"its {name} is not finite")
+        if arrays["n_timesteps"] < 1 or (arrays["dataset_std"] <= 0).any():
+            raise ValueError("its n_timesteps or dataset_std is not above zero")
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: not a dataset info file, or damaged ({error}); copy it from the checkpoint "
+            "again"
+        ) from None
+    return representation
 
 
 class LoopSeqDataset:
@@ -175,8 +198,10 @@ class LoopSeqDataset:
         self.plane_indices = _pad_timesteps(cached.plane_indices, n_timesteps, -1)
         self.point_clouds = None
         if with_point_clouds:
-            points, _ = load_or_sample_point_clouds(self.folder, self.filenames, len(self))
-            self.point_clouds = torch.from_numpy(points.astype(np.float32))
+            points, _ = load_or_sample_point_clouds(
+                self.folder, cached.stored_filenames, len(cached.kept)
+            )
+            self.point_clouds = torch.from_numpy(points[cached.kept].astype(np.float32))
         # Time first, as the networks take it: a batch is then one gather.
         n_features = self.sequences.shape[2]
         inputs = np.empty((n_timesteps + 1, len(self), n_features), dtype=np.float32)
@@ -305,7 +330,7 @@ def _pad_timesteps(array, n_timesteps, value):
     return np.pad(array, widths, constant_values=value)
 
 
-def _statistics(sequences, representation, norm_by):
+def _statistics(sequences, representation, norm_by, report=print):
     """Mean and standard deviation to normalise by, (F,) each; 0 and 1 where nothing is done."""
     n_features = sequences.shape[2]
     mean, std = np.zeros(n_features), np.ones(n_features)
@@ -319,6 +344,11 @@ def _statistics(sequences, representation, norm_by):
     if not std.all():
         # A feature that never varies would be divided by zero; the published rule is to leave
         # all of them as they are.
+        constant = ", ".join(map(str, np.flatnonzero(std == 0)))
+        report(
+            f"warning: feature {constant} of the loops is the same in the whole training set, so "
+            "nothing is normalised, as in the published program"
+        )
         return np.zeros(n_features), np.ones(n_features)
     return mean, std
 
@@ -346,6 +376,7 @@ def load_caches(
     num_workers=0,
     mesh_timeout=120.0,
     dask_scheduler=None,
+    max_timesteps=None,
     report=print,
 ):
     """The caches of a dataset folder, slicing meshes where there are none yet.
@@ -354,7 +385,8 @@ def load_caches(
     ----------
     dataroot : path of the folder, with train/ and perhaps test/
     loop_repr_type : str, a name of `REPRESENTATIONS`
-    use_eos_token, num_workers, mesh_timeout, dask_scheduler : see `build.build_or_load_cache`
+    use_eos_token, num_workers, mesh_timeout, dask_scheduler, max_timesteps : see
+        `build.build_or_load_cache`
     report : function that gets lines of progress
 
     Returns
@@ -372,6 +404,7 @@ def load_caches(
             num_workers=num_workers,
             mesh_timeout=mesh_timeout,
             dask_scheduler=dask_scheduler,
+            max_timesteps=max_timesteps,
             report=report,
         )
         for split in ("train", "test")
@@ -397,14 +430,15 @@ def load_datasets(
     num_workers=0,
     mesh_timeout=120.0,
     dask_scheduler=None,
+    max_timesteps=None,
     report=print,
 ):
     """The train and test sets of a dataset folder, slicing meshes where no cache is there yet.
 
     Parameters
     ----------
-    dataroot, loop_repr_type, use_eos_token, num_workers, mesh_timeout, dask_scheduler, report :
-        as for `load_caches`
+    dataroot, loop_repr_type, use_eos_token, num_workers, mesh_timeout, dask_scheduler,
+    max_timesteps, report : as for `load_caches`
     info : DatasetInfo of a trained model, or None to take it from the train set
     data_norm_by : "per_value" (each feature), "whole_array" (two scalars) or "none"
     order_ties : bool; see the function of this name. A given `info` knows it already.
@@ -422,12 +456,13 @@ def load_datasets(
         num_workers=num_workers,
         mesh_timeout=mesh_timeout,
         dask_scheduler=dask_scheduler,
+        max_timesteps=max_timesteps,
         report=report,
     )
     root, train = Path(dataroot), caches["train"]
     if info is None:
         representation = REPRESENTATIONS[loop_repr_type]
-        mean, std = _statistics(train.sequences, representation, data_norm_by)
+        mean, std = _statistics(train.sequences, representation, data_norm_by, report)
         info = DatasetInfo(
             planes=train.planes,
             dataset_mean=mean,

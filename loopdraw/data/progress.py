@@ -12,13 +12,14 @@ failed_meshes_reasons  (n,) str; missing in published files
 =====================  ========================================================
 """
 
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 
-from loopdraw.data.cache import CACHE_FILE, load_cache, save_cache
-from loopdraw.files import UserError, load_npz, write_text
+from loopdraw.data.cache import CACHE_FILE, UNKNOWN, load_cache, save_cache
+from loopdraw.files import TEXT_BYTES, UserError, load_npz, write_aside
 from loopdraw.loops.representations import REPRESENTATIONS
 
 PARTIAL_FILE = "preprocessed_cache_PARTIAL.npz"
@@ -35,6 +36,20 @@ SAVING_SECONDS = 0.5
 BLOCK_BYTES = 2**26
 
 N_SHOWN = 10  # meshes named in each list of the summary
+
+
+def read_failures(root):
+    """The lines of the list of failed meshes of a dataset; UserError where it is no such list."""
+    path = Path(root) / FAILED_FILE
+    if not os.path.lexists(path):
+        return []
+    content = b"\0"
+    if path.is_file() and path.stat().st_size < TEXT_BYTES:
+        content = path.read_bytes()
+    if b"\0" in content:
+        raise UserError(f"{path}: no list of meshes; remove it")
+    # Names of files need not be UTF-8, nor free of what `splitlines` takes for ends of lines.
+    return [line for line in os.fsdecode(content).split("\n") if line]
 
 
 class SlicingProgress:
@@ -65,6 +80,7 @@ class SlicingProgress:
         self.next_index = 0
         self.failures = {}
         self._sequences, self._plane_indices, self._repairs = [], [], []
+        self._stamps = []  # of all meshes that are done
         self._block = np.empty((0, 0), dtype=np.float32)  # the rows of it that are free
         self._n_saved = 0
         self._started = time.perf_counter()
@@ -92,6 +108,7 @@ class SlicingProgress:
             self._sequences.append(self._kept(sliced.sequence))
             self._plane_indices.append(sliced.plane_index)
             self._repairs.append(sliced.repairs)
+        self._stamps.append(sliced.stamp)
         self.next_index += 1
 
     def _kept(self, sequence):
@@ -135,12 +152,16 @@ class SlicingProgress:
     def finish(self):
         """Write the cache and the list of failed meshes; remove the partial cache.
 
+        Returns
+        -------
+        list of str : warnings
+
         Raises
         ------
         UserError
             When every mesh failed.
         """
-        self._list_failures()
+        warnings = self._list_failures()
         if self._sequences:
             self._save(CACHE_FILE)
         (self.folder / PARTIAL_FILE).unlink(missing_ok=True)
@@ -149,6 +170,7 @@ class SlicingProgress:
                 f"{self.folder}: none of its {len(self.paths)} meshes could be sliced; the first, "
                 f"{self.paths[0]}: {self.failures[0]}"
             )
+        return warnings
 
     def _save(self, name, **more):
         save_cache(
@@ -159,24 +181,39 @@ class SlicingProgress:
             REPRESENTATIONS[self.task.representation_name],
             self._loaded_paths(),
             self._repairs,
+            source_files=np.array(self._inner(self.paths[: self.next_index]), dtype=np.str_),
+            source_stamps=np.array(self._stamps, dtype=np.int64),
+            max_timesteps=self.task.max_timesteps or 0,
             **more,
         )
+
+    def _inner(self, paths):
+        """Paths within the folder."""
+        return [str(Path(path).relative_to(self.folder)) for path in paths]
 
     def _loaded_paths(self):
         done = enumerate(self.paths[: self.next_index])
         return [path for index, path in done if index not in self.failures]
 
     def _list_failures(self):
-        """Write the failures of this folder to the list shared by all splits of the dataset."""
+        """Write the failures of this folder to the list shared by all splits of the dataset.
+
+        Returns warnings: the cache is worth more than the list, and must not wait for it.
+        """
         folder = self.folder.absolute()
         listed = folder.parent / FAILED_FILE
-        lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
-        lines = [line for line in lines if folder not in Path(line).absolute().parents]
-        lines += [self.paths[index] for index in sorted(self.failures)]
-        if lines:
-            write_text(listed, "".join(f"{line}\n" for line in lines))
-        else:
-            listed.unlink(missing_ok=True)
+        try:
+            lines = read_failures(folder.parent)
+            lines = [line for line in lines if folder not in Path(line).absolute().parents]
+            lines += [self.paths[index] for index in sorted(self.failures)]
+            if lines:
+                with write_aside(listed) as temporary:
+                    temporary.write_bytes(b"".join(os.fsencode(f"{line}\n") for line in lines))
+            else:
+                listed.unlink(missing_ok=True)
+        except (UserError, OSError) as error:
+            return [f"warning: the meshes that failed cannot be listed: {error}"]
+        return []
 
     # ------------------------------------------------------------------------------ resuming
 
@@ -204,6 +241,8 @@ class SlicingProgress:
             change = "planespec.txt has changed"
         elif cached.has_eos != self.task.use_eos_token:
             change = "--use_eos_token has changed"
+        elif cached.max_timesteps != self.task.max_timesteps:
+            change = "--max_timesteps has changed"
         elif not self._is_same_list(cached.filenames):
             change = "the *.obj files have changed"
         else:
@@ -222,6 +261,9 @@ class SlicingProgress:
             a[:n].copy() for a, n in zip(cached.plane_indices, lengths, strict=True)
         ]
         self._repairs = list(cached.repairs)
+        stamps = cached.sources or {}
+        done = self._inner(self.paths[: self.next_index])
+        self._stamps = [stamps.get(path, UNKNOWN) for path in done]
         self._n_saved = self.n_loaded
 
     def _is_same_list(self, filenames):
@@ -230,7 +272,7 @@ class SlicingProgress:
             return False
         if not all(0 <= index < self.next_index for index in self.failures):
             return False
-        inner = [str(Path(path).relative_to(self.folder)) for path in self._loaded_paths()]
+        inner = self._inner(self._loaded_paths())
         return len(filenames) == len(inner) and all(
             name == path or name.endswith(f"/{path}")
             for name, path in zip(filenames, inner, strict=True)
@@ -267,7 +309,7 @@ class SlicingProgress:
                 f"{self.folder.absolute().parent / FAILED_FILE}"
             )
             items = [f"{self.paths[i]}: {reason}" for i, reason in sorted(self.failures.items())]
-            lines += _first(items)
+            lines += first_few(items)
         return lines
 
     def _counted(self, kind, counts):
@@ -278,9 +320,10 @@ class SlicingProgress:
         paths = self._loaded_paths()
         most = where[np.argsort(-counts[where], kind="stable")]
         items = [f"{paths[i]}: {counts[i]}" for i in most]
-        return [f"  {kind}: {counts.sum()} in {len(where)} meshes", *_first(items)]
+        return [f"  {kind}: {counts.sum()} in {len(where)} meshes", *first_few(items)]
 
 
-def _first(items):
+def first_few(items):
+    """Lines that name the first of some items, and say how many more there are."""
     shown = [f"    {item}" for item in items[:N_SHOWN]]
     return shown if len(items) <= N_SHOWN else [*shown, f"    and {len(items) - N_SHOWN} more"]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from loopdraw.data.cache import UNKNOWN, file_stamp
 from loopdraw.files import UserError
 from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
@@ -35,6 +36,7 @@ class SlicedFile(NamedTuple):
     plane_index: np.ndarray | None  # (T,) int32, -1 for the end-of-sequence timestep
     repairs: tuple  # cracks bridged, gaps closed, slivers dropped
     reason: str | None
+    stamp: tuple = UNKNOWN  # `cache.file_stamp` of the file
 
 
 class SlicingTask(NamedTuple):
@@ -44,6 +46,7 @@ class SlicingTask(NamedTuple):
     representation_name: str
     use_eos_token: bool
     timeout: float  # seconds a mesh
+    max_timesteps: int | None = None  # longer sequences are failures
 
 
 DIED = "the process that sliced it died; it may need more memory than there is"
@@ -60,6 +63,11 @@ def failure(reason):
 
 def slice_file(path, task):
     """Read and slice one mesh file; problems with it are returned, not raised."""
+    stamp = file_stamp(path)
+    return _sliced_or_failed(path, task)._replace(stamp=stamp)
+
+
+def _sliced_or_failed(path, task):
     try:
         with _time_limit(task.timeout):
             return _slice_file(path, task)
@@ -88,6 +96,8 @@ def _slice_file(path, task):
     if task.use_eos_token:
         sequence = np.concatenate([sequence, eos_timestep(representation)[None]])
         plane_index = np.append(plane_index, np.int32(-1))
+    if task.max_timesteps is not None and len(sequence) > task.max_timesteps:
+        return failure(f"{len(sequence)} timesteps, more than --max_timesteps {task.max_timesteps}")
     return SlicedFile(sequence, plane_index, tuple(sliced[1:]), None)
 
 

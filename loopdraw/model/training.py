@@ -447,7 +447,8 @@ class Trainer:
                 for saved, ours in zip(state["param_groups"], own, strict=True):
                     saved.update(ours)
                 optimizer.load_state_dict(state)
-            except (KeyError, TypeError, ValueError) as error:
+                _check_shapes(optimizer)
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                 raise UserError(
                     f"{path}: not the optimizer of this model ({error}); remove it to start the "
                     "optimizer afresh"
@@ -458,6 +459,7 @@ class Trainer:
             self.average = self._copy_of_weights() if self.ema else None
             return None
         state = load_state(path, self.model.device)
+        self._check_training_state(path, state)
         self.iteration = state["iteration"]
         if self.ema:
             self.average = state.get("average") or self._copy_of_weights()
@@ -466,6 +468,31 @@ class Trainer:
         if keeps_seed:
             self.seed = state["seed"]
         return state["epoch"]
+
+    def _check_training_state(self, path, state):
+        """UserError where a file holds something else than `save` writes for this model."""
+        numbers = [state.get(name) for name in ("epoch", "iteration", "seed")]
+        fits = all(type(number) is int and number >= 0 for number in numbers)
+        weights = self._weights()
+        for kept in (state.get("weights") or weights, state.get("average") or weights):
+            fits = fits and isinstance(kept, dict) and kept.keys() == weights.keys()
+            fits = fits and all(
+                isinstance(kept[name], torch.Tensor) and kept[name].shape == weight.shape
+                for name, weight in weights.items()
+            )
+        if not fits:
+            raise UserError(
+                f"{path}: not the state of training this model; remove it to go on without it, "
+                "counting from --count_from_epoch"
+            )
+
+
+def _check_shapes(optimizer):
+    """ValueError where an optimizer's moments have other shapes than their weights."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.ndim and value.shape != weight.shape:
+                raise ValueError(f"its {name} is {tuple(value.shape)}, not {tuple(weight.shape)}")
 
 
 class _Losses(torch.nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from loopdraw.checkpoints import checkpoint_label, load_state
+from loopdraw.checkpoints import checkpoint_label, load_state, load_states
 from loopdraw.data.dataset import DatasetInfo, load_datasets
 from loopdraw.files import UserError
 from loopdraw.model.decoding import decode_batch
@@ -277,11 +277,13 @@ class LoopSeqEncoderDecoderModel:
         Raises
         ------
         UserError
-            When a file is missing, damaged, or of another architecture or size.
+            When a file is missing, damaged, or of another architecture or size, or the two are of
+            different checkpoints.
         """
+        names = {prefix: f"{prefix}{checkpoint_label(epoch)}_net.pth" for prefix in self.networks}
+        states = load_states(folder, names.values(), self.device)
         for prefix, network in self.networks.items():
-            path = Path(folder) / f"{prefix}{checkpoint_label(epoch)}_net.pth"
-            state = load_state(path, self.device)
+            path, state = Path(folder) / names[prefix], states[names[prefix]]
             self._check_n_timesteps(path, state)
             try:
                 network.load_state_dict(state)
@@ -290,7 +292,7 @@ class LoopSeqEncoderDecoderModel:
 
     def _check_n_timesteps(self, path, state):
         table = state.get("positional_embedding.positional_embedding_additives")
-        if table is not None and len(table) != self.info.n_timesteps + 1:
+        if getattr(table, "ndim", 0) > 0 and len(table) != self.info.n_timesteps + 1:
             raise UserError(
                 f"{path}: made for sequences of {len(table) - 1} timesteps, but the dataset has "
                 f"{self.info.n_timesteps}; give --dataroot the dataset that it was trained on "

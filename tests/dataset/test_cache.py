@@ -138,7 +138,7 @@ def test_a_cache_that_its_folder_has_outgrown_is_warned_of(tmp_path):
     mesh = next(folder.rglob("*.obj"))
     (folder / "zz-new.obj").write_text(mesh.read_text())
     build(folder, report=lines.append)
-    assert "1 meshes have come, zz-new.obj first, since it was made" in lines[-1]
+    assert "1 mesh has come (zz-new.obj) since it was made" in lines[-1]
     (folder / "zz-new.obj").unlink()
     (folder / "planespec.txt").write_text("y\n3\n-0.1\n0.1\n")
     build(folder, report=lines.append)
@@ -746,3 +746,116 @@ def test_point_clouds_that_cannot_be_made(tmp_path):
         load_or_sample_point_clouds(tmp_path, None, 2)
     with pytest.raises(UserError, match="a/b.obj: no such mesh"):
         load_or_sample_point_clouds(tmp_path, ["a/b.obj"], 1)
+
+
+# --- names, lists and leftovers that are not what they should be
+
+
+def test_a_broken_mesh_whose_name_is_not_utf_8(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    bad = os.fsencode(folder) + b"/br\xff\x85ken.obj"
+    with open(bad, "w") as file:
+        file.write("v 0 0 0\n")
+    assert len(build(folder).sequences) == 2
+    assert (folder.parent / "failed_meshes.txt").read_bytes() == bad + b"\n"
+    lines = []
+    build(folder, report=lines.append)
+    assert lines == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "binary"])
+def test_a_list_of_failures_that_is_something_else(tmp_path, kind):
+    folder = make_folder(tmp_path, 2, bad=[1])
+    listed = folder.parent / "failed_meshes.txt"
+    if kind == "folder":
+        listed.mkdir()
+    else:
+        listed.write_bytes(bytes(range(256)))
+    (folder / ".preprocessed_cachexx.npz").mkdir()
+    lines = []
+    assert len(build(folder, report=lines.append).sequences) == 1
+    assert "warning: the meshes that failed cannot be listed" in lines[-1]
+    assert listed.is_dir() if kind == "folder" else listed.read_bytes() == bytes(range(256))
+    assert len(build(folder).sequences) == 1
+
+
+# --- what has changed since a cache was made
+
+
+def test_edited_and_removed_meshes_and_new_ones_of_known_names(tmp_path):
+    folder = make_folder(tmp_path, 4)
+    build(folder)
+
+    def warning():
+        lines = []
+        build(folder, report=lines.append)
+        return lines[-1] if lines else None
+
+    edited = folder / "shape_00.obj"
+    content = edited.read_bytes()
+    os.utime(edited, ns=(1, 1))  # as in a copy: not a change
+    assert warning() is None
+    edited.write_bytes(content.replace(b"v 0", b"v 1", 1))
+    assert "1 mesh has been edited (shape_00.obj) since" in warning()
+    edited.write_bytes(content + b"#")
+    assert "1 mesh has been edited (shape_00.obj) since" in warning()
+    (folder / "more/shape_00.obj").write_bytes(content)
+    (folder / "shape_01.obj").rename(folder / "more/shape_01.obj")
+    assert "2 meshes have come (more/shape_00.obj first), 1 mesh has gone (shape_01" in warning()
+
+
+def test_caches_that_only_name_their_meshes(tmp_path):
+    folder = make_folder(tmp_path, 4)
+    build(folder)
+    with np.load(folder / CACHE) as arrays:
+        published = {name: arrays[name] for name in arrays.files if "source" not in name}
+    names = published["loaded_obj_filenames"]
+    published["loaded_obj_filenames"] = np.char.replace(names, str(tmp_path), "/elsewhere")
+    np.savez(folder / CACHE, **published)
+    lines = []
+    build(folder, report=lines.append)
+    assert lines == []
+    (folder / "shape_02.obj").write_bytes((folder / "shape_01.obj").read_bytes())
+    (folder / "shape_01.obj").unlink()
+    build(folder, report=lines.append)
+    assert "1 mesh has come (shape_02.obj), 1 mesh has gone (shape_01.obj) since" in lines[-1]
+
+
+# --- long sequences
+
+
+def test_longer_meshes_are_left_out_and_listed(tmp_path):
+    folder = make_folder(tmp_path, 6)  # those in more/ have the most loops
+    whole, lines = build(folder), []
+    limit = int(np.sort(whole.lengths)[3])
+    cached = build(folder, max_timesteps=limit, report=lines.append)
+    assert cached.kept.tolist() == (whole.lengths <= limit).tolist()
+    assert cached.sequences.shape[1] == cached.lengths.max() == limit
+    assert f"2 meshes of more than {limit} timesteps are left out" in lines[0]
+    assert {line.split(":")[0].strip() for line in lines[1:]} == (
+        set(whole.filenames) - set(cached.filenames)
+    )
+    with pytest.raises(UserError, match="--max_timesteps 1 leaves no mesh"):
+        build(folder, max_timesteps=1)
+
+    (folder / CACHE).unlink()
+    again = build(folder, max_timesteps=limit)
+    np.testing.assert_array_equal(again.sequences, cached.sequences)
+    failed = (folder.parent / "failed_meshes.txt").read_text().splitlines()
+    assert set(failed) == set(whole.filenames) - set(cached.filenames)
+    build(folder, report=lines.append)
+    assert f"meshes of more than {limit} timesteps were left out" in lines[-1]
+
+
+def test_outliers_are_named_with_what_they_cost(tmp_path):
+    folder = make_folder(tmp_path, 5)
+    lines = []
+    build(folder, report=lines.append)
+    assert not any("--max_timesteps" in line for line in lines)
+    parts = [trimesh.creation.icosphere(1, 0.3).apply_translation([i, 0, 0]) for i in range(60)]
+    trimesh.util.concatenate(parts).export(folder / "zz.obj")
+    (folder / CACHE).unlink()
+    build(folder, report=lines.append)
+    assert "1 of 6 meshes make all sequences" in lines[-2] and "MB instead of" in lines[-2]
+    assert "zz.obj: " in lines[-1]
+    assert (folder / CACHE).stat().st_size < 50_000

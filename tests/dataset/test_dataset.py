@@ -127,7 +127,9 @@ def test_statistics_of_more_shapes_than_are_taken_at_once():
     sequences = generator.standard_normal((1100, 3, 6)).astype(np.float32) + 5
     sequences[::2, 2] = 0
     representation = REPRESENTATIONS["ellipse-multiple"]
-    mean, std = dataset._statistics(sequences, representation, "per_value")
+    said = []
+    mean, std = dataset._statistics(sequences, representation, "per_value", said.append)
+    assert not said
     present = sequences[sequences.any(axis=2)][:, :5].astype(np.float64)
     np.testing.assert_allclose(mean, [*present.mean(axis=0), 0], rtol=1e-12)
     np.testing.assert_allclose(std, [*present.std(axis=0), 1], rtol=1e-12)
@@ -135,8 +137,9 @@ def test_statistics_of_more_shapes_than_are_taken_at_once():
     assert mean[0] == pytest.approx(sequences.astype(float).mean(), rel=1e-12)
     assert std[0] == pytest.approx(sequences.astype(float).std(), rel=1e-12)
     sequences[..., 1] = 0.1  # never varies
-    mean, std = dataset._statistics(sequences, representation, "per_value")
+    mean, std = dataset._statistics(sequences, representation, "per_value", said.append)
     assert (mean == 0).all() and (std == 1).all()
+    assert len(said) == 1 and "feature 1 of the loops is the same" in said[0]
 
 
 def test_ties_are_ordered_by_place():
@@ -187,3 +190,25 @@ def test_loops_that_few_planes_have_are_rare(tmp_path):
     assert train.first_rare_number() == 2  # most planes have two loops
     train.plane_indices[:9, 3:] = -1  # now a few do
     assert train.first_rare_number() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loop_repr_type", 77),
+        ("loop_repr_type", "x"),
+        ("planes", np.zeros(3)),
+        ("dataset_std", np.zeros(65)),
+        ("dataset_mean", np.full(65, np.nan)),
+        ("n_timesteps", np.array([3, 4])),
+    ],
+)
+def test_a_damaged_info_file_is_one_line(tmp_path, name, value):
+    train, _ = load_datasets(write_dataset(tmp_path / "data"), "fixed-res-polyline")
+    train.info.save(tmp_path)
+    with np.load(tmp_path / "dataset_info.npz") as arrays:
+        changed = {**arrays, name: value}
+    np.savez(tmp_path / "dataset_info.npz", **changed)
+    with pytest.raises(UserError, match="not a dataset info file, or damaged") as caught:
+        DatasetInfo.load(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -264,6 +264,38 @@ def test_a_published_checkpoint_can_be_trained_on(dataroot, tmp_path, capsys):
     assert options.niter == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("latest_training_state", lambda s: s.pop("iteration"), "not the state of training"),
+        ("latest_training_state", lambda s: s.update(epoch="3"), "not the state of training"),
+        ("latest_training_state", lambda s: s.update(weights={"w": 1}), "not the state of"),
+        ("enclatest_optimizer", lambda s: s.update(param_groups=[3]), "not the optimizer of"),
+        (
+            "enclatest_optimizer",
+            lambda s: s["state"][0].update(exp_avg=torch.zeros(2)),
+            "not the optimizer of this model .its exp_avg is",
+        ),
+        ("declatest_net", lambda s: s.update(dict.fromkeys(s, 1.0)), "of another architecture"),
+        (
+            "declatest_net",
+            lambda s: s.update({"positional_embedding.positional_embedding_additives": 3}),
+            "of another architecture",
+        ),
+    ],
+)
+def test_what_is_resumed_from_is_not_trusted(dataroot, tmp_path, name, change, reason):
+    words = small_options(dataroot, tmp_path, "--niter", "0", "--niter_decay", "0")
+    train(words)
+    path = tmp_path / f"{name}.pth"
+    state = load_state(path)
+    change(state)
+    torch.save(state, path)
+    with pytest.raises(UserError, match=f"{name}.pth: {reason}") as caught:
+        train([*words, "--load_epoch", "-1"])
+    assert "\n" not in str(caught.value)
+
+
 def test_non_finite_loss_stops_and_keeps_the_checkpoint(dataroot, tmp_path):
     words = small_options(dataroot, tmp_path)
     train(words)
