@@ -31,7 +31,11 @@ def main():
         raise UserError(
             "--reco poisson: needs pymeshlab, which is not installed; run: pip install pymeshlab"
         )
-    workers = SurfaceWorkers(reco=options.reco, resolution=options.reco_resolution)
+    workers = SurfaceWorkers(
+        reco=options.reco,
+        resolution=options.reco_resolution,
+        mesh_seconds=options.mesh_seconds,
+    )
     try:
         if not sys.stdin.isatty():
             # A script is likely to save many shapes. While torch is imported the other cores idle.

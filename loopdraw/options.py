@@ -283,6 +283,13 @@ def make_parser(description=None):
         help="grid cells along the longest side of the loops, for --reco loops",
     )
     add(
+        "--mesh_seconds",
+        type=number(float, low=1.0),
+        default=60.0,
+        metavar="SECONDS",
+        help="a mesh that takes longer to make is given up",
+    )
+    add(
         "--save_format",
         choices=("obj", "ply", "stl", "glb"),
         nargs="+",

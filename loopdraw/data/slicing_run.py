@@ -19,6 +19,7 @@ from loopdraw.files import UserError
 from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
+from loopdraw.processes import TookTooLong, time_limit
 
 # Seconds. A process that is stuck outside Python does not notice its own time limit, so it is ended
 # after this much more time, which also covers the start of the processes.
@@ -60,11 +61,12 @@ def failure(reason):
 def slice_file(path, task):
     """Read and slice one mesh file; problems with it are returned, not raised."""
     try:
-        with _time_limit(task.timeout):
+        # Without effect in the threads of a Dask worker: there, `slice_files` gives up on the mesh.
+        with time_limit(task.timeout):
             return _slice_file(path, task)
     except UserError as error:
         return failure(str(error).removeprefix(f"{path}: "))
-    except _TookTooLong:
+    except TookTooLong:
         return failure(_timeout_reason(task))
     except MemoryError:
         return failure("too large for the memory")
@@ -88,32 +90,6 @@ def _slice_file(path, task):
         sequence = np.concatenate([sequence, eos_timestep(representation)[None]])
         plane_index = np.append(plane_index, np.int32(-1))
     return SlicedFile(sequence, plane_index, tuple(sliced[1:]), None)
-
-
-class _TookTooLong(BaseException):
-    """Not an Exception, so that no handler on the way catches it."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds):
-    """Raise `_TookTooLong` in the block after this many seconds, in a main thread on Unix.
-
-    Elsewhere, such as in the threads of a Dask worker, `slice_files` gives up on the mesh.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signal_number, frame):
-        raise _TookTooLong
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def slice_files(paths, task, num_workers=None, dask_scheduler=None):
