@@ -321,8 +321,9 @@ def _open_streams():
 
 
 def _stdout_fails():
+    """Whether an error may come from stdout: flushing again would not tell, but a line does."""
     try:
-        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
     except OSError:
         return True
     return False

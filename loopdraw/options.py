@@ -18,7 +18,7 @@ import sys
 from loopdraw.files import UserError, read_text
 
 ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
-MOST_BYTES = 1_000_000  # of an optfile
+MOST_BYTES = 100_000  # of an optfile
 MOST_UNITS, MOST_LAYERS = 16_384, 1000  # of a layer, of a network: more fit no machine
 LOOP_REPR_TYPES = ("ellipse-single", "ellipse-multiple", "fixed-res-polyline")
 

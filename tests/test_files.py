@@ -224,6 +224,7 @@ def test_run_script_is_quiet_when_the_reader_goes_away():
         ("assert sys.stdin is None and open('/dev/null').fileno() > 2", "<&-", 0, ""),
         ("print('x', file=sys.stderr)", "2>&-", 0, ""),
         ("raise OSError(28, 'full')", ">/dev/null", 1, "Traceback"),
+        ("print(9 * 10**6 * 'x')", ">/dev/full", 2, "error: stdout: cannot be written (No space"),
         ("raise UserError(10**5 * 'word')", ">/dev/null", 2, "error: wordword"),
     ],
 )
