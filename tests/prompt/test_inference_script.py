@@ -30,6 +30,10 @@ from loopdraw.surface.outputs import SUFFIXES, free_stem
 from loopdraw.surface.reconstruction import reconstruct_mesh
 from loopdraw.surface.workers import SurfaceWorkers
 
+STOPPERS = (
+    *("sys.exit(3)", "raise GeneratorExit", "sys.stdout.close()", "sys.stdout.buffer.close()"),
+    "sys.stderr.detach().close()",
+)
 SCRIPT = ROOT / "loop_models_inference.py"
 
 
@@ -445,7 +449,7 @@ def test_a_broken_function_is_one_line_and_the_session_goes_on(edits, capsys):
         assert reason in session.fail(capsys, "run")
 
 
-@pytest.mark.parametrize("body", ["sys.exit(3)", "raise GeneratorExit", "sys.stdout.close()"])
+@pytest.mark.parametrize("body", STOPPERS)
 def test_the_function_cannot_end_the_session(edits, body):
     session, path = edits
     path.write_text(
