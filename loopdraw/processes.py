@@ -1,4 +1,5 @@
-"""Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them.
+"""Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them;
+and what signals do: Ctrl-C, and time limits.
 
 Also how worker processes of any kind end with the process that started them. Torch is imported by
 the functions that need it: scripts pass through here on their way to `--help`.
@@ -12,6 +13,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 
 from loopdraw.files import UserError
 
@@ -143,6 +145,44 @@ def deferred_interrupt(message, report=print):
         yield lambda: bool(presses)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class TookTooLong(BaseException):
+    """Raised by `time_limit`. Not an Exception, so that no handler on the way catches it."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds, waiting=None):
+    """Raise `TookTooLong` in the block after this many seconds, in a main thread on Unix.
+
+    Elsewhere, such as in the threads of a Dask worker, there is no limit. A call of a library that
+    is not written in Python is not interrupted, so each should be short.
+
+    Parameters
+    ----------
+    seconds : float, or None for no limit
+    waiting : function that gets the seconds gone by, about once a second, or None
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    start = time.monotonic()
+
+    def look(*_):
+        left = start + seconds - time.monotonic()
+        if left <= 0:
+            raise TookTooLong
+        signal.setitimer(signal.ITIMER_REAL, min(left, 1.0) if waiting else left)
+        if waiting:
+            waiting(seconds - left)
+
+    previous = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, 1.0))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def draw_seed(device):

@@ -214,9 +214,9 @@ def parse_submit(words, reader, n_items, awaited=()):
     flags = {flag: getattr(given, flag[2:]) for flag in FLAGS_OF[verb]}
     common = {flag[2:]: True for flag, value in flags.items() if value is True}
     if flags["--format"] is not None:
+        common["formats"] = tuple(parse_formats(given.format))
         if not given.save:
             raise UserError(f"submit {verb}: --format goes with --save")
-        common["formats"] = tuple(parse_formats(given.format))
     if flags.get("--edit") is not None:
         if given.intervene:
             raise UserError(f"submit {verb}: --edit and --intervene exclude each other")

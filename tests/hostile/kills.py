@@ -6,6 +6,7 @@ work, and the result is that of a run nobody disturbed.
 
 import contextlib
 import io
+import re
 import resource
 import shutil
 import signal
@@ -157,9 +158,7 @@ def check_shapes(folder, n_faces):
     """The numbers of the shapes in a folder, by stem; each file is whole and says the same."""
     numbers = {}
     for path in folder.glob("inference-*"):
-        stem = (
-            path.name.removesuffix(".obj").removesuffix("-latent.txt").removesuffix("-slices.npz")
-        )
+        stem = re.sub(r"(-slices\.npz|-latent\.txt|\.obj)$", "", path.name)
         if path.suffix == ".npz":
             number = round(load_slices(path)[1][0][0].mean())
         elif path.suffix == ".txt":

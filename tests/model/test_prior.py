@@ -14,8 +14,9 @@ import loop_models_main
 import loopdraw
 from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
 from loopdraw.files import UserError, save_npz
-from loopdraw.model.fit_prior import FlowNetwork, fit_flow, fit_mixture
+from loopdraw.model.fit_prior import fit_flow, fit_mixture
 from loopdraw.model.latents import shape_generator
+from loopdraw.model.networks.flow import FlowNetwork
 from loopdraw.model.prior import (
     PRIOR_FILE,
     FlowPrior,
