@@ -1,11 +1,12 @@
 # make demo: set up .venv and run the main job on procedurally made shapes
 # make test: set up .venv, check the style and run the tests
+# make hostile: thousands of damaged files, and programs that are killed (15 minutes)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test
+.PHONY: demo test hostile
 
 demo: $(INSTALLED)
 	$(BIN)/python -m loopdraw.demo.tour
@@ -14,6 +15,9 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2
+
+hostile: $(INSTALLED)
+	$(BIN)/python tests/hostile
 
 # Made anew only when the requirements change. The package itself is installed as a link to here, so
 # that `import loopdraw` works from any folder.

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from loopdraw.files import UserError, run_script
+from loopdraw.files import UserError, remove_leftovers, run_script
 from loopdraw.options import options_for, parse_options, require
 from loopdraw.processes import pick_device
 from loopdraw.threads import wait_briefly
@@ -25,13 +25,19 @@ INTERVENTION_FILE = Path(__file__).with_name("loop_inference_intervention_func.p
 def main():
     options = parse_options(description=__doc__.splitlines()[0], beside_optfile=("prior",))
     require(options, "save_dir")
+    if sys.stdin is None:
+        raise UserError("stdin is closed; type commands, or pipe them")
     from loopdraw.surface.workers import SurfaceWorkers
 
     if options.reco == "poisson" and importlib.util.find_spec("pymeshlab") is None:
         raise UserError(
             "--reco poisson: needs pymeshlab, which is not installed; run: pip install pymeshlab"
         )
-    workers = SurfaceWorkers(reco=options.reco, resolution=options.reco_resolution)
+    workers = SurfaceWorkers(
+        reco=options.reco,
+        resolution=options.reco_resolution,
+        mesh_seconds=options.mesh_seconds,
+    )
     try:
         if not sys.stdin.isatty():
             # A script is likely to save many shapes. While torch is imported the other cores idle.
@@ -66,6 +72,7 @@ def session(options, workers):
         device,
         **settings,
     )
+    remove_leftovers(save_dir / "inference")
     no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
     show, edit_window = (None, None) if no_polyscope else window_openers()
     engine = InferenceEngine(

@@ -9,13 +9,13 @@ Set the look with the variables below. Loops are numbered from 0 in the order of
 plane after plane, and within a plane from the largest.
 """
 
-import argparse
 import math
 import os
 from dataclasses import fields
 from pathlib import Path
 
 from loopdraw.files import UserError, run_script
+from loopdraw.options import Parser, file_name
 
 # Width and height of the pictures, pixels.
 IMAGE_SIZE = (1000, 1000)
@@ -78,13 +78,13 @@ def main(argv=None):
 
 def parse_arguments(argv=None):
     """The mesh files that the command line names."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Take pictures of meshes and their loops: writes <name>-img.png beside each "
         "mesh; the loops of <name>-slices.npz are drawn too.",
         epilog="The look is set by the variables at the top of polyscope_screenies.py. With a "
         "display, a window opens for you to set the camera; NO_GUI=1 takes the default view.",
     )
-    parser.add_argument("meshes", nargs="*", metavar="mesh.obj", help="mesh files")
+    parser.add_argument("meshes", nargs="*", type=file_name, metavar="mesh.obj", help="mesh files")
     parser.error = _usage_error
     paths = parser.parse_args(argv).meshes
     if not paths:

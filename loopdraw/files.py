@@ -9,18 +9,32 @@ import contextlib
 import errno
 import io
 import os
+import re
 import socket
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
+
+LONGEST_MESSAGE = 1500  # characters of a UserError
 
 # numpy and filelock are imported by the functions that need them: every script imports this module,
 # and `--help` should be quick.
 
 
 class UserError(Exception):
-    """A mistake the user can mend, as one line: which file, what is wrong, what to do."""
+    """A mistake the user can mend, as one line: which file, what is wrong, what to do.
+
+    Of a line that is very long, for example as a damaged file holds it, the middle is left out.
+    """
+
+    def __init__(self, message):
+        message = " ".join(str(message).split())
+        if len(message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            message = f"{message[:half]} ... {message[-half:]}"
+        super().__init__(message)
 
 
 @contextlib.contextmanager
@@ -40,7 +54,7 @@ def write_aside(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+            prefix=f".{path.stem}-{_writer()}-", suffix=path.suffix, dir=path.parent
         )
         os.close(handle)
         temporary = Path(name)
@@ -61,6 +75,35 @@ def write_aside(path):
             temporary.unlink(missing_ok=True)
 
 
+def _writer(process=None):
+    """What names of temporary files say of their writer: its machine and its process."""
+    machine = zlib.crc32(socket.gethostname().encode())
+    return f"{machine:08x}.{os.getpid() if process is None else process}"
+
+
+def remove_leftovers(folder):
+    """Remove the temporary files in a folder that `write_aside` of a killed process left there.
+
+    Those of processes that live, or that ran on another machine, stay.
+    """
+    pattern = re.compile(rf"\..+-{_writer('(?P<process>[0-9]+)')}-\w+(\.\w+)?")
+    with contextlib.suppress(OSError):  # it is not there, or not ours
+        for path in Path(folder).iterdir():
+            found = pattern.fullmatch(path.name)
+            if found and not _lives(int(found["process"])):
+                path.unlink(missing_ok=True)
+
+
+def _lives(process):
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def _umask():
     mask = os.umask(0)
     os.umask(mask)
@@ -70,13 +113,16 @@ def _umask():
 TEXT_BYTES = 2**26  # files to read as text are smaller; some, such as /dev/zero, have no end
 
 
-def read_text(path, what="a text file"):
-    """The text of a UTF-8 file; `what` says in the error line what it should be."""
+def read_text(path, what="a text file", most_bytes=TEXT_BYTES):
+    """The text of a UTF-8 file; `what` says in the error line what it should be.
+
+    A file of more than `most_bytes` is refused.
+    """
     try:
         with open(path, "rb") as file:
-            content = file.read(TEXT_BYTES + 1)
-        if len(content) > TEXT_BYTES:
-            raise UserError(f"{path}: not {what}: it is larger than {TEXT_BYTES // 2**20} MiB")
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise UserError(f"{path}: not {what}: it has more than {most_bytes:,} bytes")
         return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -218,19 +264,87 @@ def _holder(path):
         return "another process"
 
 
+LONGEST_LINE = 800  # characters of an error; more is a path or a word without end
+
+
 def run_script(main):
-    """Run `main()` as a script: a `UserError` becomes one line on stderr and exit status 2."""
+    """Run `main()` as a script: a `UserError` becomes one line on stderr and exit status 2.
+
+    So do a stdout that is closed or full. With a reader of the pipe that went away (`| head`) the
+    script ends quietly.
+    """
+    _use_utf8()
     try:
-        status = main()
+        _open_streams()
+        try:
+            status = main()
+        except SystemExit as end:
+            status = end.code
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_error(error)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     except BrokenPipeError:
-        # The reader of a pipe went away (`| head`); Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         status = 141
+    except OSError as error:
+        if not _stdout_fails():
+            raise
+        _print_error(f"stdout: cannot be written ({error.strerror}); free some space")
+        _drop_stdout()
+        status = 2
     sys.exit(status or 0)
+
+
+def _print_error(error):
+    line = str(error)
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
+
+
+def _use_utf8():
+    """Start again in Python's UTF-8 mode where the locale has another encoding, such as ASCII.
+
+    There, names of files that an optfile or a checkpoint has in UTF-8 could not be opened.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that the script starts, too
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _open_streams():
+    """Let no stream be missing, but for stdin, which is None if it is closed.
+
+    Else the first file that is opened would take its number, and get what is printed.
+    """
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null > 2:
+                os.close(null)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+    if sys.stdout is None:
+        raise UserError("stdout is closed; send it to /dev/null if it is not wanted")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files can be any bytes
+
+
+def _stdout_fails():
+    """Whether an error may come from stdout: flushing again would not tell, but a line does."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError:
+        return True
+    return False
+
+
+def _drop_stdout():
+    """What is still to be written goes nowhere: Python must not complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,8 +7,10 @@ for those that a script names.
 
 import argparse
 import difflib
+import errno
 import inspect
 import math
+import os
 import re
 import shlex
 import sys
@@ -16,6 +18,8 @@ import sys
 from loopdraw.files import UserError, read_text
 
 ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
+MOST_BYTES = 100_000  # of an optfile
+MOST_UNITS, MOST_LAYERS = 16_384, 1000  # of a layer, of a network: more fit no machine
 LOOP_REPR_TYPES = ("ellipse-single", "ellipse-multiple", "fixed-res-polyline")
 
 
@@ -75,7 +79,7 @@ _TOKENS = re.compile(
 def read_optfile(path):
     """The words of an optfile, comments dropped and quotes resolved."""
     words = []
-    text = read_text(path, what="an optfile")
+    text = read_text(path, what="an optfile", most_bytes=MOST_BYTES)
     for token in _TOKENS.finditer(text):
         if token["rest"]:
             line = text.count("\n", 0, token.start()) + 1
@@ -129,6 +133,10 @@ class Parser(argparse.ArgumentParser):
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         return f"unknown option {name}{hint}"
 
+    def _print_message(self, message, file=None):
+        # argparse would not say that it could not.
+        (file or sys.stderr).write(message)
+
     def error(self, message):
         raise UserError(f"{self.source or self.prog}: {message} (--help lists the options)")
 
@@ -171,9 +179,25 @@ def number(kind, low=None, high=None, below=None):
     return convert
 
 
+def file_name(word):
+    """An argparse type: a path that the system takes, whether it is there or not."""
+    try:
+        os.lstat(word)
+    except ValueError as error:  # a zero byte
+        raise argparse.ArgumentTypeError(f"{word!r} is no path ({error})") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise argparse.ArgumentTypeError(
+                f"{word[:60]}...: a path of {len(word):,} characters is longer than the system "
+                "takes"
+            ) from None
+    return word
+
+
 def make_parser(description=None):
     """The parser behind `parse_options`."""
     count, natural = number(int, low=1), number(int, low=0)
+    units, layers = number(int, 1, MOST_UNITS), number(int, 1, MOST_LAYERS)
     share, amount = number(float, low=0.0, below=1.0), number(float, low=0.0)
     parser = Parser(
         description=description,
@@ -189,7 +213,12 @@ def make_parser(description=None):
     )
 
     add = parser.add_argument_group("data").add_argument
-    add("--dataroot", metavar="DIR", help="dataset folder, with train/ and optionally test/")
+    add(
+        "--dataroot",
+        type=file_name,
+        metavar="DIR",
+        help="dataset folder, with train/ and optionally test/",
+    )
     add(
         "--loop_repr_type",
         choices=LOOP_REPR_TYPES,
@@ -238,7 +267,12 @@ def make_parser(description=None):
 
     add = parser.add_argument_group("run").add_argument
     add("--mode", choices=("train", "test"), default="train", help="train, or test on whole sets")
-    add("--save_dir", metavar="DIR", help="folder of checkpoints, logs and inference outputs")
+    add(
+        "--save_dir",
+        type=file_name,
+        metavar="DIR",
+        help="folder of checkpoints, logs and inference outputs",
+    )
     add(
         "--load_epoch",
         type=number(int, low=-1),
@@ -300,6 +334,13 @@ def make_parser(description=None):
         default=96,
         metavar="N",
         help="grid cells along the longest side of the loops, for --reco loops",
+    )
+    add(
+        "--mesh_seconds",
+        type=number(float, low=1.0),
+        default=60.0,
+        metavar="SECONDS",
+        help="a mesh that takes longer to make is given up",
     )
     add(
         "--save_format",
@@ -469,10 +510,10 @@ def make_parser(description=None):
 
     add = parser.add_argument_group("networks").add_argument
     add("--architecture", choices=ARCHITECTURES, default="lstm", help="encoder and decoder")
-    add("--latent_size", type=count, default=8, metavar="N", help="numbers in a latent")
+    add("--latent_size", type=units, default=8, metavar="N", help="numbers in a latent")
     add(
         "--enc_fc_hidden_sizes",
-        type=count,
+        type=units,
         nargs="*",
         default=[64, 64],
         metavar="N",
@@ -480,7 +521,7 @@ def make_parser(description=None):
     )
     add(
         "--dec_fc_hidden_sizes",
-        type=count,
+        type=units,
         nargs="*",
         default=[64, 64],
         metavar="N",
@@ -503,7 +544,7 @@ def make_parser(description=None):
         ):
             add(
                 f"--{side}_transformer_{what}",
-                type=count,
+                type=layers if what == "n_layers" else units,
                 default=default,
                 metavar="N",
                 help=f"{words} of the transformer {name}",
@@ -517,7 +558,7 @@ def make_parser(description=None):
     )
     add(
         "--fourier_map_size",
-        type=count,
+        type=units,
         metavar="N",
         help="Fourier features of each point before the decoder",
     )
@@ -530,7 +571,7 @@ def make_parser(description=None):
     )
     add(
         "--enc_lstm_hidden_size",
-        type=count,
+        type=units,
         default=64,
         metavar="N",
         help="hidden size of the LSTM encoder",
@@ -538,13 +579,13 @@ def make_parser(description=None):
     add("--enc_bidirectional", action="store_true", help="LSTM encoder reads both ways")
     add(
         "--lstm_hidden_size",
-        type=count,
+        type=units,
         default=64,
         metavar="N",
         help="hidden size of the LSTM decoder",
     )
-    add("--lstm_n_layers", type=count, default=1, metavar="N", help="layers of the LSTM decoder")
-    add("--pointnet_hidden_size", type=count, default=128, metavar="N", help="PointNet width")
+    add("--lstm_n_layers", type=layers, default=1, metavar="N", help="layers of the LSTM decoder")
+    add("--pointnet_hidden_size", type=units, default=128, metavar="N", help="PointNet width")
     return parser
 
 

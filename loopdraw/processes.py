@@ -1,6 +1,8 @@
-"""Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them.
+"""Training on several processes, one a GPU (or, on the CPU, one a core), as torchrun starts them;
+and what signals do: Ctrl-C, and time limits.
 
-Torch is imported by the functions that need it: scripts pass through here on their way to `--help`.
+Also how worker processes of any kind end with the process that started them. Torch is imported by
+the functions that need it: scripts pass through here on their way to `--help`.
 """
 
 import contextlib
@@ -11,6 +13,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 
 from loopdraw.files import UserError
 
@@ -144,6 +147,44 @@ def deferred_interrupt(message, report=print):
         signal.signal(signal.SIGINT, before)
 
 
+class TookTooLong(BaseException):
+    """Raised by `time_limit`. Not an Exception, so that no handler on the way catches it."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds, waiting=None):
+    """Raise `TookTooLong` in the block after this many seconds, in a main thread on Unix.
+
+    Elsewhere, such as in the threads of a Dask worker, there is no limit. A call of a library that
+    is not written in Python is not interrupted, so each should be short.
+
+    Parameters
+    ----------
+    seconds : float, or None for no limit
+    waiting : function that gets the seconds gone by, about once a second, or None
+    """
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    start = time.monotonic()
+
+    def look(*_):
+        left = start + seconds - time.monotonic()
+        if left <= 0:
+            raise TookTooLong
+        signal.setitimer(signal.ITIMER_REAL, min(left, 1.0) if waiting else left)
+        if waiting:
+            waiting(seconds - left)
+
+    previous = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, 1.0))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 def draw_seed(device):
     """A seed drawn at random, the same in every process."""
     import torch
@@ -153,3 +194,25 @@ def draw_seed(device):
     if rank_and_world_size()[1] > 1:
         dist.broadcast(seed, 0)
     return int(seed)
+
+
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+
+def end_with_parent(parent):
+    """From now on, this process is killed when the one that started it ends, even by `kill -9`.
+
+    The system does it, so it works even while this process is stuck outside Python. On Linux; more
+    exactly, what counts is the end of the thread that started this process.
+
+    Parameters
+    ----------
+    parent : int, process id
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(1)

@@ -1,6 +1,8 @@
 """Files are complete or untouched, whatever happens; mistakes are one line and a status."""
 
 import os
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -243,6 +245,67 @@ def test_run_script_is_quiet_when_the_reader_goes_away():
         time.sleep(0.01)
     assert (process.returncode, process.stderr.read()) == (141, b"")
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "redirect", "status", "err"),
+    [
+        ("print('x')", ">/dev/full", 2, "error: stdout: cannot be written (No space left on"),
+        ("print('x', flush=True)", ">/dev/full", 2, "error: stdout: cannot be written (No space"),
+        ("sys.stdout.write('x'); sys.exit()", ">/dev/full", 2, "error: stdout: cannot be wri"),
+        ("print('x')", ">&-", 2, "error: stdout is closed; send it to /dev/null if it is not wa"),
+        ("assert sys.stdin is None and open('/dev/null').fileno() > 2", "<&-", 0, ""),
+        ("print('x', file=sys.stderr)", "2>&-", 0, ""),
+        ("raise OSError(28, 'full')", ">/dev/null", 1, "Traceback"),
+        ("print(9 * 10**6 * 'x')", ">/dev/full", 2, "error: stdout: cannot be written (No space"),
+        ("raise UserError(10**5 * 'word')", ">/dev/null", 2, "error: wordword"),
+    ],
+)
+def test_run_script_with_streams_that_are_closed_or_full(body, redirect, status, err):
+    command = f"{shlex.join(script(body))} {redirect}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, "") and done.stderr.startswith(err)
+    assert status == 1 or done.stderr.count("\n") == bool(err) and len(done.stderr) < 1000
+
+
+def test_run_script_in_an_ascii_locale(tmp_path):
+    """A folder named in UTF-8, by the command line and by an optfile, can be read and printed."""
+    folder = tmp_path / "\u00fc\u6f22"
+    folder.mkdir()
+    optfile = folder / "opt.txt"
+    optfile.write_text(f"--save_dir {folder}", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "loop_models_options.py"), "--optfile", str(optfile)]
+    names = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **names})
+    assert done.returncode == 0, done.stderr
+    assert f"--save_dir '{folder}'" in done.stdout.decode("utf-8")
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    code = (
+        f"import sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\n"
+        "from loopdraw.files import write_aside\n"
+        "with write_aside(Path(sys.argv[1]) / 'inference-0-latent.txt'):\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    others = [tmp_path / ".inference-1-notes.txt", tmp_path / "inference-2.obj"]
+    for path in others:
+        path.touch()
+    files.remove_leftovers(tmp_path)
+    (left,) = set(tmp_path.iterdir()) - set(others)  # it is still being written
+    elsewhere = left.with_name(re.sub(r"-[0-9a-f]{8}\.", "-00000000.", left.name))
+    elsewhere.touch()  # by a process on another machine
+    process.kill()
+    process.communicate()
+    files.remove_leftovers(tmp_path)
+    assert set(tmp_path.iterdir()) == {*others, elsewhere}
+    files.remove_leftovers(tmp_path / "none")
 
 
 def test_importing_it_does_not_import_numpy():

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT
@@ -182,7 +183,7 @@ def test_quoted_words_come_back_from_an_optfile(tmp_path_factory, words):
         (["stray"], "unexpected word 'stray'"),
         (["--latent_size"], "--latent_size: expected one argument"),
         (["--latent_size", "x"], "'x' is not a whole number"),
-        (["--latent_size", "0"], "0 is out of range: at least 1"),
+        (["--latent_size", "0"], "0 is out of range: from 1"),
         (["--lr", "-1"], "-1 is out of range"),
         (["--lr", "nan"], "nan is not finite"),
         (["--lr", "inf"], "inf is not finite"),
@@ -324,3 +325,33 @@ def test_what_stands_beside_an_optfile_is_warned_of(tmp_path, capsys):
     parse_options(words, beside_optfile=("n_samples",))
     parse_options([*words, "--lr", "5"], quiet=True)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--latent_size", "1000000000"], "--latent_size: 1000000000 is out of range: from 1 to"),
+        (["--dec_transformer_n_layers", "100000"], "n_layers: 100000 is out of range: from 1 to"),
+        (["--save_dir", "a" * 5000], r"--save_dir: a+\.\.\.: a path of 5,000 characters is longer"),
+        (["--dataroot", "a/" * 5000], r"--dataroot: .*a path of 10,000 characters is longer"),
+        (["--dataroot", "a\0b"], "is no path"),
+        (["--optfile", "a" * 5000], "cannot be read .File name too long"),
+    ],
+)
+def test_values_beyond_all_bounds(words, reason):
+    with pytest.raises(UserError, match=reason):
+        parse_options(words)
+
+
+def test_an_optfile_without_end_is_not_read(tmp_path):
+    path = tmp_path / "opt.txt"
+    path.write_text("word" * 2_500_000)
+    start = time.monotonic()
+    with pytest.raises(UserError, match="not an optfile: it has more than 100,000 bytes"):
+        parse_options(["--optfile", str(path)])
+    with pytest.raises(UserError, match="not an optfile: it has more than 100,000 bytes"):
+        parse_options(["--optfile", "/dev/zero"])
+    path.write_text("word" * 24_900)
+    with pytest.raises(UserError, match="unexpected word"):
+        parse_options(["--optfile", str(path)])
+    assert time.monotonic() - start < 5

@@ -19,6 +19,7 @@ SCRIPTS = (
     "loop_models_options.py",
     "-m loopdraw.evaluation",
     "-m loopdraw.demo.dataset",
+    "-m loopdraw.model.fit_prior",
 )
 
 

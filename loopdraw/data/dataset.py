@@ -72,6 +72,7 @@ class DatasetInfo:
     representation: Representation
     use_eos_token: bool
     order_ties: bool = False  # see the function of this name
+    most_loops: int | None = None  # on a plane of a training shape; None where it is not known
 
     @property
     def n_planes(self):
@@ -111,6 +112,24 @@ class DatasetInfo:
             sequence, self.n_planes, self.representation, self.use_eos_token, plane_index
         )
 
+    @property
+    def most_drawn(self):
+        """How many loops of a plane become part of a mesh: as many as in training and half more."""
+        return None if self.most_loops is None else self.most_loops + (self.most_loops + 1) // 2
+
+    def within_bounds(self, plane_index):
+        """`plane_index` (T,) with -1 also for loops beyond the first `most_drawn` of a plane.
+
+        A model that is hardly trained may put hundreds of loops onto a plane, too many to make a
+        mesh of.
+        """
+        if self.most_drawn is None:
+            return plane_index
+        bounded = plane_index.copy()
+        for plane in range(self.n_planes):
+            bounded[np.flatnonzero(plane_index == plane)[self.most_drawn :]] = -1
+        return bounded
+
     def save(self, folder):
         """Write `dataset_info.npz` into the folder of a checkpoint."""
         save_npz(
@@ -122,6 +141,7 @@ class DatasetInfo:
             loop_repr_type=self.representation.id,
             use_eos_token=self.use_eos_token,
             **({"order_ties": True} if self.order_ties else {}),
+            **({} if self.most_loops is None else {"most_loops": self.most_loops}),
         )
 
     @classmethod
@@ -152,6 +172,7 @@ class DatasetInfo:
             representation=representation,
             use_eos_token=bool(arrays["use_eos_token"]),
             order_ties=bool(arrays.get("order_ties", False)),
+            most_loops=int(arrays["most_loops"]) if "most_loops" in arrays else None,
         )
 
 
@@ -336,6 +357,13 @@ def _chunks(n_items):
     return [slice(start, start + 512) for start in range(0, n_items, 512)]
 
 
+def _most_loops(plane_indices):
+    """The most loops that any plane of a shape has; (N, T) int, -1 where there is none."""
+    shape, step = np.nonzero(plane_indices >= 0)
+    _, counts = np.unique([shape, plane_indices[shape, step]], axis=1, return_counts=True)
+    return int(counts.max(initial=0))
+
+
 def _pad_timesteps(array, n_timesteps, value):
     if array.shape[1] == n_timesteps:
         return array
@@ -485,6 +513,7 @@ def load_datasets(
             representation=representation,
             use_eos_token=train.has_eos,
             order_ties=order_ties,
+            most_loops=_most_loops(train.plane_indices),
         )
     elif train.planes.shape != info.planes.shape or not np.allclose(train.planes, info.planes):
         raise UserError(

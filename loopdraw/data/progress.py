@@ -221,10 +221,21 @@ class SlicingProgress:
         names = ("next_index_to_load", "failed_meshes_indices", "loaded_obj_filenames")
         arrays = load_npz(partial, names, what="a partial loops cache")
         cached = load_cache(partial, self.task.representation_name)
-        failed = [int(index) for index in arrays["failed_meshes_indices"]]
-        reasons = arrays.get("failed_meshes_reasons", ["failed in an earlier run"] * len(failed))
-        self.failures = {index: str(reason) for index, reason in zip(failed, reasons, strict=True)}
-        self.next_index = int(arrays["next_index_to_load"])
+        failed, next_index = arrays["failed_meshes_indices"], arrays["next_index_to_load"]
+        reasons = arrays.get("failed_meshes_reasons")
+        if reasons is None:
+            reasons = np.full(failed.shape, "failed in an earlier run")
+        are_whole = next_index.size == 1 and next_index.dtype.kind in "iu"
+        are_whole &= failed.ndim == 1 and (failed.dtype.kind in "iu" or not failed.size)
+        if not are_whole or reasons.shape != failed.shape:
+            raise UserError(
+                f"{partial}: not a partial loops cache, or damaged (its numbers of meshes do not "
+                "fit); remove it to slice anew"
+            )
+        self.next_index = int(next_index.item())
+        self.failures = {
+            int(index): str(reason) for index, reason in zip(failed, reasons, strict=True)
+        }
 
         if not np.array_equal(cached.planes, self.task.planes):
             change = "planespec.txt has changed"
@@ -257,7 +268,9 @@ class SlicingProgress:
 
     def _is_same_list(self, filenames):
         """Whether these are the meshes done so far; the path of the dataset may differ."""
-        if self.next_index > len(self.paths) or any(i >= self.next_index for i in self.failures):
+        if not 0 <= self.next_index <= len(self.paths):
+            return False
+        if not all(0 <= index < self.next_index for index in self.failures):
             return False
         inner = self._inner(self._loaded_paths())
         return len(filenames) == len(inner) and all(

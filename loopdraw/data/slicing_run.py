@@ -20,6 +20,7 @@ from loopdraw.files import UserError
 from loopdraw.loops.mesh_files import load_mesh
 from loopdraw.loops.representations import REPRESENTATIONS, eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
+from loopdraw.processes import TookTooLong, end_with_parent, time_limit
 
 # Seconds. A process that is stuck outside Python does not notice its own time limit, so it is ended
 # after this much more time, which also covers the start of the processes.
@@ -68,11 +69,12 @@ def slice_file(path, task):
 
 def _sliced_or_failed(path, task):
     try:
-        with _time_limit(task.timeout):
+        # Without effect in the threads of a Dask worker: there, `slice_files` gives up on the mesh.
+        with time_limit(task.timeout):
             return _slice_file(path, task)
     except UserError as error:
         return failure(str(error).removeprefix(f"{path}: "))
-    except _TookTooLong:
+    except TookTooLong:
         return failure(_timeout_reason(task))
     except MemoryError:
         return failure("too large for the memory")
@@ -98,32 +100,6 @@ def _slice_file(path, task):
     if task.max_timesteps is not None and len(sequence) > task.max_timesteps:
         return failure(f"{len(sequence)} timesteps, more than --max_timesteps {task.max_timesteps}")
     return SlicedFile(sequence, plane_index, tuple(sliced[1:]), None)
-
-
-class _TookTooLong(BaseException):
-    """Not an Exception, so that no handler on the way catches it."""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds):
-    """Raise `_TookTooLong` in the block after this many seconds, in a main thread on Unix.
-
-    Elsewhere, such as in the threads of a Dask worker, `slice_files` gives up on the mesh.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signal_number, frame):
-        raise _TookTooLong
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def slice_files(paths, task, num_workers=None, dask_scheduler=None):
@@ -249,4 +225,5 @@ def _slice_in_worker(path, task, main_process):
     if os.getpid() != main_process and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches each process of a terminal; the main process ends the others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent(main_process)
     return slice_file(path, task)

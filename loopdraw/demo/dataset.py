@@ -21,7 +21,7 @@ import numpy as np
 
 from loopdraw.files import UserError, run_script
 from loopdraw.loops.geometry import signed_area
-from loopdraw.options import Parser, number
+from loopdraw.options import Parser, file_name, number
 
 FAMILIES = ("vases", "sofas")
 SPLITS = ("train", "test", "val")  # by their numbers in the seeds
@@ -46,7 +46,9 @@ def parse_arguments(argv=None):
         allow_abbrev=False,
     )
     parser.add_argument("family", choices=FAMILIES, help="what to make")
-    parser.add_argument("folder", type=Path, help="the dataset's folder; it must not exist yet")
+    parser.add_argument(
+        "folder", type=file_name, help="the dataset's folder; it must not exist yet"
+    )
     parser.add_argument("--n_train", type=number(int, 1), default=1000, help="training meshes")
     parser.add_argument("--n_test", type=number(int, 0), default=200, help="test meshes")
     parser.add_argument(

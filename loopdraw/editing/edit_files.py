@@ -175,23 +175,32 @@ def check_edits(edit_file, info):
             raise UserError(f"edit {i + 1}: {error}") from None
 
 
-def warn_of_other_loops(edit_file, editor):
-    """One line when edits are applied to loops unlike those they were made for, else None.
+def warnings_about(edit_file, editor):
+    """Lines to print when edits do less than they say, or meet other loops than when saved.
 
     Parameters
     ----------
     edit_file : EditFile
     editor : LoopEditor with the edits of the file, and any latent
     """
+    warnings = []
+    n_loops = np.max(editor.shape.timesteps, initial=-1) + 1
+    beyond = [edit for edit in edit_file.edits if edit.acts() and edit.first >= n_loops]
+    if beyond:
+        warnings.append(
+            f"{beyond[0].describe()}: does nothing, as the shape has {n_loops} loops"
+            + (f", nor do {len(beyond) - 1} more edits" if len(beyond) > 1 else "")
+        )
     centres = editor.starting_centres()
     elsewhere = [
         t
         for t, saved in edit_file.centres.items()
         if t not in centres or np.linalg.norm(centres[t] - saved) > ELSEWHERE
     ]
-    if len(elsewhere) <= MOST_ELSEWHERE * len(edit_file.centres):
-        return None
-    return (
-        f"{len(elsewhere)} of the {len(edit_file.centres)} edited loops lie more than {ELSEWHERE} "
-        "from where they lay when the edits were saved; the edits may not fit this shape"
-    )
+    if len(elsewhere) > MOST_ELSEWHERE * len(edit_file.centres):
+        warnings.append(
+            f"{len(elsewhere)} of the {len(edit_file.centres)} edited loops lie more than "
+            f"{ELSEWHERE} from where they lay when the edits were saved; the edits may not fit "
+            "this shape"
+        )
+    return warnings

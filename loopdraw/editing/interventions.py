@@ -252,5 +252,13 @@ class _Unclosable:
     def __exit__(self, *error):
         pass
 
+    @property
+    def buffer(self):
+        return _Unclosable(self._stream.buffer)
+
+    def detach(self):
+        """What is beneath the stream, which keeps it."""
+        return self.buffer
+
     def close(self):
         """Leave the stream open."""

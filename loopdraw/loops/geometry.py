@@ -12,6 +12,7 @@ import numpy as np
 
 # Scan axis -> (normal, in-plane x axis, in-plane y axis), as indices of the world axes.
 SCAN_FRAMES = {"x": (0, 2, 1), "y": (1, 0, 2), "z": (2, 0, 1)}
+MOST_PLANES = 10_000
 
 
 def parse_planespec(text):
@@ -42,6 +43,8 @@ def parse_planespec(text):
         raise ValueError(f"number of planes {lines[1]!r} is not a whole number") from None
     if n_planes < 2:
         raise ValueError(f"number of planes is {n_planes}; at least 2 are needed")
+    if n_planes > MOST_PLANES:
+        raise ValueError(f"number of planes is {n_planes}; at most {MOST_PLANES} can be used")
     bounds = []
     for name, line in (("min", lines[2]), ("max", lines[3])):
         try:

@@ -10,6 +10,7 @@ not say what is wrong with a file, and is slower. Ours takes lines in bulk and g
 only where a file needs it.
 """
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -40,6 +41,9 @@ def read_mesh(path):
         return load_mesh(path)
     import trimesh
 
+    # Python prints what a library logs if nobody takes it, here with the traceback of each format
+    # that was tried. The error below says enough.
+    logging.getLogger("trimesh").addHandler(logging.NullHandler())
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a mesh there")
     try:
@@ -311,11 +315,14 @@ def _triangulate(vertices, corners, starts, n_corners):
 
 
 def _cut_concave(vertices, polygon, normal):
-    """Triangles (k, 3) of one concave polygon, or None where it crosses itself."""
+    """Triangles (k, 3) of one concave polygon, or None where it crosses or touches itself."""
     across = int(np.abs(normal).argmax())
     flat = np.delete(vertices[polygon], across, axis=1)
     outline = shapely.Polygon(flat)
-    cut = shapely.constrained_delaunay_triangles(outline)
+    try:
+        cut = shapely.constrained_delaunay_triangles(outline)
+    except shapely.GEOSException:
+        return None
     if abs(cut.area - outline.area) > 1e-6 * outline.area:
         return None
     index_of = {tuple(point): index for point, index in zip(flat, polygon, strict=True)}

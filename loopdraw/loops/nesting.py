@@ -12,6 +12,8 @@ import shapely
 
 from loopdraw.loops.geometry import following
 
+PAIRS_AT_ONCE = 1000  # in one call of the geometry library, which no time limit can interrupt
+
 
 @dataclasses.dataclass
 class Loops:
@@ -111,7 +113,7 @@ def nesting_depths(loops):
     index = np.array([i for i, loop in enumerate(loops) if len(loop) > 2], dtype=int)
     polygons = _polygons([loops[i] for i in index])
     area = shapely.area(polygons)
-    inner, outer = np.nonzero(~np.eye(len(index), dtype=bool))
+    inner, outer = shapely.STRtree(polygons).query(polygons)  # pairs whose boxes touch
     inner, _ = _nested(polygons, area, inner, outer)
     depths[index] = np.bincount(inner, minlength=len(index))
     return depths
@@ -134,9 +136,23 @@ def _nested(polygons, area, inner, outer):
     """
     smaller = (area[inner] < area[outer]) | ((area[inner] == area[outer]) & (inner > outer))
     inner, outer = inner[smaller], outer[smaller]
-    shared = shapely.area(shapely.intersection(polygons[inner], polygons[outer]))
+    shared = shared_areas(polygons[inner], polygons[outer])
     nested = shared > 0.5 * area[inner]
     return inner[nested], outer[nested]
+
+
+def shared_areas(polygons, others):
+    """The area (m,) that each of m polygons shares with the other one of its pair."""
+    return in_parts(lambda a, b: shapely.area(shapely.intersection(a, b)), polygons, others)
+
+
+def in_parts(function, polygons, others):
+    """What a function of shapely says of pairs of polygons, (m,) float, a few pairs at a time."""
+    values = np.zeros(len(polygons))
+    for start in range(0, len(polygons), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        values[part] = function(polygons[part], others[part])
+    return values
 
 
 def _of_each(function, rows):
@@ -179,16 +195,19 @@ def _nest(loops):
 
 
 def touching_boxes(loops, step):
-    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int."""
-    firsts, seconds = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
-    for plane in np.unique(loops.plane):
-        first = np.flatnonzero(loops.plane == plane)
-        second = np.flatnonzero(loops.plane == plane + step)
-        touching = (
-            (loops.low[first][:, None] <= loops.high[second][None])
-            & (loops.low[second][None] <= loops.high[first][:, None])
-        ).all(axis=2)
-        i, j = np.nonzero(touching)
-        firsts.append(first[i])
-        seconds.append(second[j])
-    return np.concatenate(firsts), np.concatenate(seconds)
+    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int, sorted."""
+    if not len(loops):
+        return np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+    # Laid out side by side, the planes share one index.
+    width = loops.high[:, 0].max() - loops.low[:, 0].min() + 1
+    first, second = (width * (loops.plane + shift) for shift in (step, 0))
+    index = shapely.STRtree(_boxes(loops, second))
+    found, other = index.query(_boxes(loops, first))
+    order = np.lexsort((other, found))
+    return found[order], other[order]
+
+
+def _boxes(loops, shift):
+    """The bounding boxes of loops, moved along u: (n,) shapely geometries."""
+    (left, bottom), (right, top) = loops.low.T, loops.high.T
+    return shapely.box(left + shift, bottom, right + shift, top)

@@ -13,13 +13,10 @@ import copy
 import math
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
-from tqdm import tqdm
 
+# What takes seconds to import, torch among it, is imported by the functions: `--help` is quick.
 from loopdraw.files import run_script
-from loopdraw.model.prior import FLOW_FREQUENCIES, PRIOR_FILE, FlowPrior, MixturePrior, save_prior
+from loopdraw.model.prior import PRIOR_FILE, FlowPrior, MixturePrior, save_prior
 from loopdraw.options import parse_options, require
 
 DEFAULT_KIND = "mixture"
@@ -29,7 +26,6 @@ COMPONENTS = (1, 2, 4, 8, 16, 32)
 FLOORS = (1e-3, 1e-2, 5e-2)
 DRAWS = 4  # latents drawn from each shape's posterior
 
-FLOW_WIDTH, FLOW_BLOCKS = 128, 4
 FLOW_TRAINING_STEPS, FLOW_BATCH = 6000, 256
 FLOW_LR, FLOW_AVERAGE = 1e-3, 0.995
 FLOW_TRIALS = 20  # times that the averaged weights are tried on held-out latents
@@ -37,6 +33,8 @@ FLOW_TRIALS = 20  # times that the averaged weights are tried on held-out latent
 
 def posteriors(model, dataset):
     """Mean and standard deviation of the latents of a set's shapes, (N, L) float32 tensors."""
+    import torch
+
     dataset.to(model.device)
     parts = []
     model.eval()
@@ -62,6 +60,7 @@ def fit_mixture(train, held, seed=0, report=print):
     MixturePrior
     """
     from sklearn.mixture import GaussianMixture
+    from tqdm import tqdm
 
     rng = np.random.default_rng(seed)
     z, tried = (
@@ -87,39 +86,6 @@ def fit_mixture(train, held, seed=0, report=print):
     return MixturePrior(fit.weights_, fit.means_, np.linalg.cholesky(fit.covariances_))
 
 
-class _Block(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.wide = nn.Linear(width, width)
-        self.narrow = nn.Linear(width, width)
-
-    def forward(self, x):
-        return x + self.narrow(F.silu(self.wide(self.norm(x))))
-
-
-class FlowNetwork(nn.Module):
-    """The velocity of a rectified flow. `prior.FlowPrior` computes the same in numpy."""
-
-    def __init__(self, latent_size, width=FLOW_WIDTH, n_blocks=FLOW_BLOCKS):
-        super().__init__()
-        n_inputs = latent_size + 2 * len(FLOW_FREQUENCIES)
-        self.frequencies = torch.tensor(FLOW_FREQUENCIES, dtype=torch.float32)
-        self.enter = nn.Linear(n_inputs, width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(n_blocks))
-        self.leave = nn.Linear(width, latent_size)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
-
-    def forward(self, z, t):
-        """Velocities (B, L) at places z (B, L) and times t (B,)."""
-        angles = t[:, None] * self.frequencies
-        x = self.enter(torch.cat([z, angles.sin(), angles.cos()], dim=1))
-        for block in self.blocks:
-            x = block(x)
-        return self.leave(x)
-
-
 def fit_flow(train, held, seed=0, report=print, n_steps=FLOW_TRAINING_STEPS):
     """A rectified flow; its averaged weights are kept from when they fitted held-out latents best.
 
@@ -128,6 +94,11 @@ def fit_flow(train, held, seed=0, report=print, n_steps=FLOW_TRAINING_STEPS):
 
     Parameters and result as of `fit_mixture`; the result is a FlowPrior.
     """
+    import torch
+    from tqdm import tqdm
+
+    from loopdraw.model.networks.flow import FlowNetwork
+
     generator = torch.Generator().manual_seed(seed)
     mean = train[0].mean(dim=0)
     std = (train[0].var(dim=0, correction=0) + train[1].square().mean(dim=0)).sqrt()
@@ -194,6 +165,8 @@ def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
     -------
     MixturePrior or FlowPrior
     """
+    import torch
+
     train = posteriors(model, sets["train"])
     held_out = sets.get("val", sets.get("test"))
     if held_out is not None:

@@ -95,7 +95,7 @@ class FlowPrior:
     Parameters
     ----------
     mean, std : (L,) float, of the latents: v is trained on scaled ones
-    weights : dict of name to array, as `fit_prior.FlowNetwork.state_dict` has them
+    weights : dict of name to array, as `flow.FlowNetwork.state_dict` has them
     """
 
     kind = "flow"
@@ -125,7 +125,7 @@ class FlowPrior:
         return self.weights[f"{name}.weight"] @ x + self.weights[f"{name}.bias"]
 
     def _velocity(self, z, t):
-        """dz/dt, (L,), as `fit_prior.FlowNetwork` computes it."""
+        """dz/dt, (L,), as `flow.FlowNetwork` computes it."""
         angles = t * FLOW_FREQUENCIES
         x = self._linear("enter", np.concatenate([z, np.sin(angles), np.cos(angles)]))
         for i in range(self.n_blocks):

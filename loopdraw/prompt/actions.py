@@ -223,9 +223,9 @@ def parse_submit(words, reader, n_items, awaited=()):
     flags = {flag: getattr(given, flag[2:]) for flag in FLAGS_OF[verb]}
     common = {flag[2:]: True for flag, value in flags.items() if value is True}
     if flags["--format"] is not None:
+        common["formats"] = tuple(parse_formats(given.format))
         if not given.save:
             raise UserError(f"submit {verb}: --format goes with --save")
-        common["formats"] = tuple(parse_formats(given.format))
     if flags.get("--checked") and given.intervene:
         raise UserError(f"submit {verb}: --checked and --intervene exclude each other")
     if flags.get("--edit") is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loopdraw.editing.edit_files import check_edits, save_edits, warn_of_other_loops
+from loopdraw.editing.edit_files import check_edits, save_edits, warnings_about
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.editing.session import EditSession
@@ -21,6 +21,8 @@ from loopdraw.files import UserError
 from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView, counted
 from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
 from loopdraw.view.scene import Scene
+
+FIRST_NOTE, NEXT_NOTE = 2.0, 10.0  # seconds, of progress while a mesh is made
 
 _NO_WINDOW = (
     "edit: no window can be opened here; an edit list that was saved elsewhere is applied by "
@@ -131,6 +133,8 @@ class InferenceEngine:
             self._draw_checked(*zip(*to_check, strict=True))
         for task, shape in zip(tasks, shapes, strict=True):
             shape.plane_index = self._plane_index(task.action, shape.sequence)
+            if not isinstance(task.action, GroundTruth):
+                self._bound(shape)
             shape.loops_by_plane = self.info.loops(shape.sequence, shape.plane_index)
         return shapes
 
@@ -149,7 +153,8 @@ class InferenceEngine:
         checked = draw_checked(self.model, [shape.z for shape in shapes], seeds)
         for shape, z, sequence, draws, fault in zip(shapes, *checked, strict=True):
             shape.z, shape.sequence, shape.draws = z, sequence, draws
-            shape.warning = f"{fault} still" if fault else None
+            if fault:
+                shape.warnings.append(f"{fault} still")
 
     def _decode_with_function(self, shape, seed):
         """Decode a shape through the user's function."""
@@ -168,7 +173,7 @@ class InferenceEngine:
         editor = LoopEditor(self.model, shape.z, edit_file.edits)
         shape.sequence = editor.shape.sequence
         shape.centres = editor.starting_centres()
-        shape.warning = warn_of_other_loops(edit_file, editor)
+        shape.warnings += warnings_about(edit_file, editor)
         if self.show:
             shape.untouched = editor.untouched.sequence
             shape.edited = set(editor.shape.timesteps[editor.shape.edited].tolist())
@@ -196,6 +201,18 @@ class InferenceEngine:
             planes[len(planes) if action.end is None else action.end :] = -1
         return planes
 
+    def _bound(self, shape):
+        """Leave out loops of a shape that are too many for a mesh, and say so."""
+        bounded = self.info.within_bounds(shape.plane_index)
+        n_left_out = np.count_nonzero(bounded != shape.plane_index)
+        if n_left_out:
+            shape.warnings.append(
+                f"{n_left_out} more are left out, those beyond the first {self.info.most_drawn} of "
+                f"a plane; the training set has {self.info.most_loops} at most, so the model is "
+                "hardly trained"
+            )
+        shape.plane_index = bounded
+
     @contextlib.contextmanager
     def _meshes(self, tasks, shapes):
         """For each shape a function that gives its mesh, or None where none is wanted."""
@@ -205,7 +222,17 @@ class InferenceEngine:
             if shape.n_loops and (task.action.save or self.show)
         ]
         loops = [shape.loops_by_plane for shape in wanted]
-        with self.workers.surfaces(self.info.planes, loops) as surfaces:
+        due = {}  # number of a shape -> when there will be more to say of its progress
+
+        def waiting(i, seconds):
+            if seconds >= due.get(i, FIRST_NOTE):
+                due[i] = seconds + NEXT_NOTE
+                self.report(
+                    f"making a mesh of {wanted[i].n_loops} loops: {seconds:.0f} s so far, of "
+                    f"{self.workers.mesh_seconds:g} at most"
+                )
+
+        with self.workers.surfaces(self.info.planes, loops, waiting) as surfaces:
             found = dict(zip(map(id, wanted), surfaces, strict=True))
             yield [found.get(id(shape)) for shape in shapes]
 
@@ -217,8 +244,8 @@ class InferenceEngine:
         message = f"{shape.n_loops} loops on {n_planes} planes"
         if shape.draws:
             message += f", {counted(shape.draws, 'shape')} drawn"
-        if shape.warning:
-            message += f" (warning: {shape.warning})"
+        for warning in shape.warnings:
+            message += f" (warning: {warning})"
         if mesh is None:
             return message
         try:
@@ -305,9 +332,9 @@ class InferenceEngine:
             build_surface=self.workers.build,
             mesh_formats=self.mesh_formats,
         )
-        warning = None if edit_file is None else warn_of_other_loops(edit_file, session.editor)
-        if warning:
-            self.report(f"warning: {warning}")
+        if edit_file is not None:
+            for warning in warnings_about(edit_file, session.editor):
+                self.report(f"warning: {warning}")
         try:
             opened = self.edit_window(session, title)
         except KeyboardInterrupt:
@@ -336,7 +363,7 @@ class Shape:
     edited: set = field(default_factory=set)  # timesteps that the user's function changed
     untouched: np.ndarray | None = None  # (T, F), the sequence without the edit
     centres: dict | None = None  # `EditedDecoder.starting_centres`
-    warning: str | None = None
+    warnings: list = field(default_factory=list)  # lines to print with the outcome
     draws: int = 0  # how many shapes were drawn for a checked sample
 
     @property

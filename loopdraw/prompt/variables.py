@@ -123,7 +123,12 @@ class ValueReader:
         name = word.lstrip("|")
         if not name or word.startswith("|||"):
             raise UserError(f"{word!r} names no file; write |file or ||file")
-        return self.folder(word[: len(word) - len(name)]) / name
+        path = self.folder(word[: len(word) - len(name)]) / name
+        try:
+            path.is_file()
+        except OSError as error:  # a name that is too long, a folder that nobody may look into
+            raise UserError(f"{word[:60]}: cannot be read ({error.strerror})") from None
+        return path
 
     def folder(self, bars):
         """The folder that file names after these bars are relative to."""

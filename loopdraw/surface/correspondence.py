@@ -22,7 +22,7 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from loopdraw.loops.nesting import touching_boxes
+from loopdraw.loops.nesting import in_parts, shared_areas, touching_boxes
 
 # Loops whose overlap is less than this share of the smaller one do not belong together.
 LEAST_OVERLAP = 0.02
@@ -122,12 +122,13 @@ def _links(loops, gaps):
     same = loops.solid[lower] == loops.solid[upper]
     lower, upper = lower[same], upper[same]
     region_area = shapely.area(loops.regions)
-    shared = shapely.area(shapely.intersection(loops.regions[lower], loops.regions[upper]))
+    shared = shared_areas(loops.regions[lower], loops.regions[upper])
     share = shared / np.minimum(region_area[lower], region_area[upper])
     linked = share > LEAST_OVERLAP
     # The thin wall of a slanting bowl: the rings do not overlap, the discs they bound do.
     thin = np.flatnonzero(~linked)
-    linked[thin] = _likeness(loops.polygons[lower[thin]], loops.polygons[upper[thin]]) > 0.5
+    pairs = loops.polygons[lower[thin]], loops.polygons[upper[thin]]
+    linked[thin] = in_parts(_likeness, *pairs) > 0.5
     lower, upper = lower[linked], upper[linked]
 
     # A handle that slants as much as the wall beside it overlaps that wall on the next plane. So a
@@ -191,7 +192,7 @@ def _successors(loops, gaps):
         pairs.append(np.stack([distance[i, j], lower[i, 0], upper[0, j]], axis=1))
     pairs = np.concatenate(pairs)
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable"), 1:].astype(int)
-    apart = shapely.distance(loops.polygons[pairs[:, 0]], loops.polygons[pairs[:, 1]])
+    apart = in_parts(shapely.distance, *loops.polygons[pairs.T])
     return above, below, pairs[apart < gaps[pairs[:, 0]]]
 
 

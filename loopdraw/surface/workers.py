@@ -11,17 +11,26 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
+from loopdraw.processes import TookTooLong, time_limit
+
+MESH_SECONDS = 60.0  # by default
+PREVIEW_SECONDS = 20.0
+GRACE = 30.0  # seconds, after which a process is ended that does not notice its own time limit
+HEAP = 20  # loops that overlap on a plane: no trained model makes as many
 WORTH_IT = 3  # shapes; for fewer, starting processes takes longer than it saves
 MOST_WORKERS = 8
 MOST_STARTS = 3  # of the edit window's process, when it keeps dying
 
 
-def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
+def build_surface(
+    planes, loops_by_plane, reco="loops", resolution=None, seconds=MESH_SECONDS, waiting=None
+):
     """The surface of a shape.
 
     Parameters
@@ -30,6 +39,8 @@ def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
     loops_by_plane : list of P lists of (k, 2) float loops
     reco : "loops" (`reconstruction`) or "poisson" (`poisson`)
     resolution : int, grid cells along the longest side, of "loops"; None for the default
+    seconds : float, that it may take
+    waiting : function that gets the seconds gone by, about once a second, or None
 
     Returns
     -------
@@ -38,8 +49,16 @@ def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
     Raises
     ------
     ValueError
-        When the loops give no surface.
+        When the loops give no surface, or none in this time.
     """
+    try:
+        with time_limit(seconds, waiting):
+            return _build(planes, loops_by_plane, reco, resolution)
+    except TookTooLong:
+        raise ValueError(_why_so_long(loops_by_plane, seconds)) from None
+
+
+def _build(planes, loops_by_plane, reco, resolution):
     if reco == "poisson":
         from loopdraw.surface.poisson import poisson_mesh
 
@@ -47,6 +66,28 @@ def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
     from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, reconstruct_mesh
 
     return reconstruct_mesh(planes, loops_by_plane, resolution or DEFAULT_RESOLUTION)
+
+
+def _why_so_long(loops_by_plane, seconds):
+    """One line about a surface that took too long: it is loops in heaps that take long."""
+    heaps = [_n_overlapping(loops) for loops in loops_by_plane]
+    plane = int(np.argmax(heaps))
+    why = f"it takes more than {seconds:g} s; allow more with --mesh_seconds"
+    if heaps[plane] < HEAP:
+        return why
+    return f"{heaps[plane]} overlapping loops on plane {plane}; the model is hardly trained ({why})"
+
+
+def _n_overlapping(loops):
+    """How many loops of a plane have a bounding box that touches that of another one."""
+    loops = [loop for loop in map(np.asarray, loops) if len(loop)]
+    if not loops:
+        return 0
+    low, high = (np.array([end(loop, axis=0) for loop in loops]) for end in (np.min, np.max))
+    return sum(
+        np.count_nonzero((low <= high[i]).all(axis=1) & (high >= low[i]).all(axis=1)) > 1
+        for i in range(len(loops))
+    )
 
 
 class SurfaceWorkers:
@@ -57,12 +98,16 @@ class SurfaceWorkers:
     n_workers : int, by default one per core. With a single one, or if they fail, this process does
         the work.
     reco, resolution : as for `build_surface`
+    mesh_seconds : float, that each surface may take
     """
 
-    def __init__(self, n_workers=None, reco="loops", resolution=None):
+    def __init__(self, n_workers=None, reco="loops", resolution=None, mesh_seconds=MESH_SECONDS):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.n_workers = min(cores, MOST_WORKERS) if n_workers is None else n_workers
-        self.build = functools.partial(build_surface, reco=reco, resolution=resolution)
+        self.mesh_seconds = mesh_seconds
+        self.build = functools.partial(
+            build_surface, reco=reco, resolution=resolution, seconds=mesh_seconds
+        )
         self._pool = None
 
     def start(self):
@@ -83,13 +128,15 @@ class SurfaceWorkers:
             self._pool = None
 
     @contextlib.contextmanager
-    def surfaces(self, planes, shapes):
+    def surfaces(self, planes, shapes, waiting=None):
         """The surfaces of shapes, computed ahead while the caller handles the first ones.
 
         Parameters
         ----------
         planes : (P, 4, 3) float
         shapes : list of `loops_by_plane`
+        waiting : function (number of the shape, seconds gone by) that is called about once a second
+            while the caller waits for a surface, or None
 
         Yields
         ------
@@ -104,18 +151,48 @@ class SurfaceWorkers:
                 futures = [self._pool.submit(self.build, planes, shape) for shape in shapes]
         try:
             yield [
-                functools.partial(self._wait, futures[i] if futures else None, planes, shape)
+                functools.partial(
+                    self._wait,
+                    futures[i] if futures else None,
+                    planes,
+                    shape,
+                    waiting and functools.partial(waiting, i),
+                )
                 for i, shape in enumerate(shapes)
             ]
         finally:
             for future in futures:
                 future.cancel()
 
-    def _wait(self, future, planes, shape):
+    def _wait(self, future, planes, shape, waiting):
         with contextlib.suppress(BrokenProcessPool):  # killed, or out of memory
             if future is not None:
-                return future.result()
-        return self.build(planes, shape)
+                return self._result(future, shape, waiting)
+        return self.build(planes, shape, waiting=waiting)
+
+    def _result(self, future, shape, waiting):
+        """The result of a future, whose work is in progress: those before it have been waited for.
+
+        The process that does it keeps the time limit, unless it is stuck outside Python.
+        """
+        start = time.monotonic()
+        while not future.done():
+            with contextlib.suppress(TimeoutError):
+                return future.result(timeout=1.0)
+            seconds = time.monotonic() - start
+            if seconds > self.mesh_seconds + GRACE:
+                self._kill()
+                raise ValueError(_why_so_long(shape, self.mesh_seconds))
+            if waiting:
+                waiting(seconds)
+        return future.result()
+
+    def _kill(self):
+        """End the processes at once. Surfaces that they were to build are built by this one."""
+        for process in list(self._pool._processes.values()):
+            process.kill()
+        self._pool.shutdown(wait=False)
+        self._pool = None
 
 
 class LatestSurface:
@@ -184,7 +261,11 @@ class LatestSurface:
         if self._running is None and self._waiting is not None and self._pool is not None:
             (planes, loops_by_plane, resolution), self._waiting = self._waiting, None
             self._running = self._pool.submit(
-                build_surface, planes, loops_by_plane, resolution=resolution
+                build_surface,
+                planes,
+                loops_by_plane,
+                resolution=resolution,
+                seconds=PREVIEW_SECONDS,
             )
 
 

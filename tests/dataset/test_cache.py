@@ -1,5 +1,6 @@
 """Folders of meshes to caches: resuming, failing meshes, workers, locks, foreign files."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -368,7 +369,7 @@ def test_full_disk(reference):
 
 
 SLOW_RUN = """
-import sys, time
+import signal, sys, time
 sys.path.insert(0, {root!r})
 from loopdraw.data import progress, slicing_run
 from loopdraw.data.build import build_or_load_cache
@@ -379,13 +380,15 @@ def load_mesh(path):
     time.sleep(0.1)
     return original(path)
 slicing_run.load_mesh = load_mesh
-build_or_load_cache({folder!r}, "fixed-res-polyline", num_workers=1)
+{more}
+build_or_load_cache({folder!r}, "fixed-res-polyline", num_workers={num_workers})
 """
 
 
-def start_slow_run(folder):
+def start_slow_run(folder, num_workers=1, more=""):
+    settings = {"folder": str(folder), "num_workers": num_workers, "more": more}
     return subprocess.Popen(
-        [sys.executable, "-c", SLOW_RUN.format(root=str(ROOT), folder=str(folder))],
+        [sys.executable, "-c", SLOW_RUN.format(root=str(ROOT), **settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -415,6 +418,35 @@ def test_resuming_after_kill_9(reference):
     build(folder)
     assert (folder / CACHE).read_bytes() == content
     assert (folder.parent / "failed_meshes.txt").read_text() == failed
+
+
+STUCK_WORKERS = """
+def slice_in_worker(path, task, main_process, original=slicing_run._slice_in_worker):
+    import ctypes, os
+    original(path, task, main_process)
+    open(path + ".stuck", "w").write(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(600)  # holds Python's lock
+slicing_run._slice_in_worker = slice_in_worker
+"""
+
+
+def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
+    """Even those that are stuck outside Python: nobody is left to hold the pipe."""
+    folder = make_folder(tmp_path, 6)
+    process = start_slow_run(folder, num_workers=2, more=STUCK_WORKERS)
+    stuck = []
+    try:
+        wait_for(lambda: len(list(folder.rglob("*.stuck"))) == 2 or process.poll() is not None)
+        time.sleep(0.1)
+        stuck = [int(path.read_text()) for path in folder.rglob("*.stuck")]
+        assert len(stuck) == 2
+        process.kill()
+        process.communicate(timeout=10)  # to the end of the pipe
+    finally:
+        process.kill()
+        for pid in stuck:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def interrupted(folder, monkeypatch, after=5):

@@ -239,3 +239,22 @@ def test_a_damaged_info_file_is_one_line(tmp_path, name, value):
     with pytest.raises(UserError, match="not a dataset info file, or damaged") as caught:
         DatasetInfo.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_info_says_how_many_loops_a_plane_has_at_most(tmp_path):
+    train, _ = load(write_dataset(tmp_path / "d"))
+    info = train.info
+    counts = [np.bincount(row[row >= 0]) for row in train.plane_indices]
+    assert info.most_loops == max(map(max, counts)) == 2
+    info.save(tmp_path)
+    assert DatasetInfo.load(tmp_path).most_loops == 2
+    index = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, -1])
+    bounded = [0, 0, 0, -1, 1, 1, 2, 2, 2, -1, -1, -1]
+    assert info.within_bounds(index).tolist() == bounded and index[3] == 0
+    # A file from before this was known sets no bound.
+    info.most_loops = None
+    info.save(tmp_path)
+    with np.load(tmp_path / "dataset_info.npz") as arrays:
+        assert "most_loops" not in arrays
+    older = DatasetInfo.load(tmp_path)
+    assert older.most_loops is None and older.within_bounds(index).tolist() == index.tolist()

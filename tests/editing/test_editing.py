@@ -11,7 +11,7 @@ from loopdraw.editing.edit_files import (
     check_edits,
     load_edits,
     save_edits,
-    warn_of_other_loops,
+    warnings_about,
 )
 from loopdraw.editing.editor import LoopEditor, decode_with_edits, dimensions_by_effect
 from loopdraw.editing.edits import Edit, apply_edits, make_edit
@@ -445,17 +445,34 @@ def test_edits_of_other_loops_are_told(any_model, latent, tmp_path):
     plane = editor.untouched.planes[5]
     start = lift(untouched[5].mean(axis=0), any_model.info.planes[plane])
     np.testing.assert_allclose(saved.centres[5], start, atol=1e-4)
-    assert warn_of_other_loops(saved, editor) is None
+    assert warnings_about(saved, editor) == []
     saved.centres[5][0] += 0.11
-    assert warn_of_other_loops(saved, editor) is None  # one of eleven
+    assert warnings_about(saved, editor) == []  # one of eleven
     saved.centres[6][0] += 0.11
-    assert warn_of_other_loops(saved, editor) == (
+    assert warnings_about(saved, editor) == [
         f"2 of the {len(saved.centres)} edited loops lie more than 0.1 from where they lay when "
         "the edits were saved; the edits may not fit this shape"
-    )
+    ]
     # Files from before there were centres say nothing of it.
     save_edits(path, representation, latent, edits)
-    assert warn_of_other_loops(load_edits(path), editor) is None
+    assert warnings_about(load_edits(path), editor) == []
+
+
+def test_edits_past_the_last_loop_are_told(latent, tmp_path):
+    """They do nothing; a list that is partly past the end still does something."""
+    model = small_model(eos=True, flag_bias=5.0)
+    n_loops = LoopEditor(model, latent).shape.n_loops
+    assert 2 < n_loops < model.info.n_timesteps
+    path = tmp_path / "edit.json"
+    edits = [
+        make_edit("move", 0, n_loops, u=0.0001),
+        make_edit("move", n_loops, n_loops, u=0.0001),
+        make_edit("move", n_loops, n_loops),  # by nothing
+    ]
+    save_edits(path, model.info.representation, latent, edits)
+    assert warnings_about(load_edits(path), LoopEditor(model, latent, edits)) == [
+        f"move {n_loops}: u 0.0001, v 0: does nothing, as the shape has {n_loops} loops"
+    ]
 
 
 @pytest.mark.parametrize("centres", [3, {"a": [0, 0, 0]}, {"1": [0, 0]}, {"1": [0, 0, "x"]}])

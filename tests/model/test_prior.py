@@ -16,8 +16,9 @@ from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
 from loopdraw.data.dataset import load_datasets
 from loopdraw.files import UserError, save_npz
 from loopdraw.model import fit_prior
-from loopdraw.model.fit_prior import FlowNetwork, fit_flow, fit_mixture
+from loopdraw.model.fit_prior import fit_flow, fit_mixture
 from loopdraw.model.latents import shape_generator
+from loopdraw.model.networks.flow import FlowNetwork
 from loopdraw.model.prior import (
     PRIOR_FILE,
     FlowPrior,

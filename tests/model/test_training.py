@@ -4,6 +4,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -418,6 +419,65 @@ def test_two_processes_train_like_one(dataroot, tmp_path, batch_size, options):
         for name in ("one", "two")
     ]
     assert (weights[1] - weights[0]).norm() < 1e-3 * weights[0].norm()
+
+
+NOTE_ITEMS = """
+import os
+import loop_models_main
+from loopdraw.files import run_script
+from loopdraw.model.training import Trainer
+
+def shared_step(self, indices, noise, step=Trainer._shared_step):
+    share = -(-len(indices) // 2)
+    mine = indices[self.rank * share : (self.rank + 1) * share].tolist()
+    with open(os.environ["NOTES"] + str(self.rank), "a") as notes:
+        print(self.iteration, *mine, file=notes)
+    return step(self, indices, noise)
+
+Trainer._shared_step = shared_step
+run_script(loop_models_main.main)
+"""
+
+
+def test_two_processes_without_a_seed_agree_on_one(dataroot, tmp_path):
+    words = small_options(dataroot, tmp_path / "two")
+    seed = words.index("--seed")
+    del words[seed : seed + 2]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    rendezvous = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", NOTE_ITEMS, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **rendezvous,
+                **{"RANK": rank, "LOCAL_RANK": rank, "NOTES": str(tmp_path / "items-")},
+            },
+        )
+        for rank in "01"
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    # Every item once an epoch, half of each batch by each process.
+    epochs = {}
+    for rank in "01":
+        for line in (tmp_path / f"items-{rank}").read_text().splitlines():
+            iteration, *items = map(int, line.split())
+            epochs.setdefault(iteration // 3, []).extend(items)  # 10 shapes in batches of 4
+    assert sorted(epochs) == [0, 1, 2, 3, 4]
+    assert all(sorted(items) == list(range(10)) for items in epochs.values())
+    # The seed that was drawn is told, kept, and gives the same run on one process.
+    seed = parse_options(["--optfile", str(tmp_path / "two/opt.txt")]).seed
+    assert f"seed {seed}" in outputs[0]
+    train([*small_options(dataroot, tmp_path / "one"), "--seed", str(seed)])
+    one, two = (log_lines(tmp_path / name / "loss_log.txt") for name in ("one", "two"))
+    np.testing.assert_allclose(two, one, rtol=2e-4)
 
 
 def test_bad_runs_are_one_line(dataroot, tmp_path):

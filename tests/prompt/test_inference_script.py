@@ -1,5 +1,6 @@
 """The inference program on small published checkpoints: in this process, and as users run it."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -30,6 +31,10 @@ from loopdraw.surface.outputs import SUFFIXES, claimed_stem
 from loopdraw.surface.reconstruction import reconstruct_mesh
 from loopdraw.surface.workers import SurfaceWorkers
 
+STOPPERS = (
+    *("sys.exit(3)", "raise GeneratorExit", "sys.stdout.close()", "sys.stdout.buffer.close()"),
+    "sys.stderr.detach().close()",
+)
 SCRIPT = ROOT / "loop_models_inference.py"
 
 
@@ -460,7 +465,7 @@ def test_a_broken_function_is_one_line_and_the_session_goes_on(edits, capsys):
         assert reason in session.fail(capsys, "run")
 
 
-@pytest.mark.parametrize("body", ["sys.exit(3)", "raise GeneratorExit", "sys.stdout.close()"])
+@pytest.mark.parametrize("body", STOPPERS)
 def test_the_function_cannot_end_the_session(edits, body):
     session, path = edits
     path.write_text(
@@ -679,3 +684,42 @@ def test_mistakes_at_the_start_are_one_line_and_status_2(tmp_path, words, reason
     )
     assert done.returncode == 2 and done.stdout == ""
     assert reason in done.stderr and done.stderr.count("\n") == 1
+
+
+# ------------------------------------------------------------------ what hardly trained models make
+
+
+def test_loops_beyond_what_training_shapes_have_are_left_out(session):
+    info = session.engine.info
+    before = info.most_loops
+    try:
+        info.most_loops = 10_000
+        assert "warning" not in session.do("seed 3", "submit sample 1 --save", "run")
+        info.most_loops = 1
+        said = session.do("seed 3", "submit sample 1 --save", "run")
+    finally:
+        info.most_loops = before
+    left_out = int(re.search(r"\(warning: (\d+) more are left out", said)[1])
+    assert "beyond the first 2 of a plane; the training set has 1 at most" in said
+    *_, whole, bounded = sorted(session.folder.glob("inference-*-slices.npz"), key=os.path.getmtime)
+    counts = [[len(loops) for loops in load_slices(path)[1]] for path in (whole, bounded)]
+    assert max(counts[0]) > 2 and counts[1] == [min(n, 2) for n in counts[0]]
+    assert left_out == sum(counts[0]) - sum(counts[1])
+    # Shapes of the dataset are shown as they are.
+    assert "warning" not in session.do("submit gt 0", "run")
+
+
+def test_progress_shows_while_a_mesh_is_made(session, monkeypatch, capsys):
+    def surfaces(planes, shapes, waiting):
+        for seconds in range(1, 15):
+            waiting(0, seconds)
+        yield [lambda: (np.zeros((0, 3)), np.zeros((0, 3), dtype=int))]
+
+    workers = session.engine.workers
+    monkeypatch.setattr(workers, "surfaces", contextlib.contextmanager(surfaces))
+    session.do("submit sample 1 --save", "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert [re.sub(r"\d+ loops", "n loops", line) for line in lines] == [
+        "making a mesh of n loops: 2 s so far, of 60 at most",
+        "making a mesh of n loops: 12 s so far, of 60 at most",
+    ]

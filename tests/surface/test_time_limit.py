@@ -1,0 +1,84 @@
+"""No mesh takes for ever: what a hardly trained model makes is given up in time."""
+
+import time
+
+import numpy as np
+import pytest
+from small_loops import circle
+
+from loopdraw.loops.geometry import make_planes
+from loopdraw.surface import workers
+from loopdraw.surface.workers import SurfaceWorkers, build_surface
+
+PLANES = make_planes("y", 4, -0.5, 0.5)
+SOUND = [[circle(0.3)]] * 4
+
+
+def heap(n_loops=540):
+    """Loops that all cross each other, on the first plane."""
+    rng = np.random.default_rng(0)
+    loops = [circle(rng.uniform(0.2, 0.4), rng.normal(0, 0.05, 2)) for _ in range(n_loops)]
+    return [[loop * rng.uniform(0.9, 1.1, (len(loop), 1)) for loop in loops], [], [], []]
+
+
+def test_a_heap_of_loops_is_given_up_in_time():
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=r"540 overlapping loops on plane 0; the model is hardly"):
+        build_surface(PLANES, heap(), seconds=1.0)
+    assert time.monotonic() - start < 4
+
+
+def test_a_sound_shape_that_takes_long_is_not_blamed_on_the_model():
+    with pytest.raises(ValueError, match=r"^it takes more than 0.01 s; allow more with --mesh_sec"):
+        build_surface(PLANES, SOUND, resolution=512, seconds=0.01)
+
+
+def test_one_heap_does_not_hold_up_the_workers():
+    ticks = []
+    pool = SurfaceWorkers(2, resolution=16, mesh_seconds=2.0)
+    try:
+        shapes = [SOUND, heap(), SOUND]
+        with pool.surfaces(PLANES, shapes, lambda i, seconds: ticks.append(i)) as surfaces:
+            first, last = surfaces[0](), surfaces[2]()
+            with pytest.raises(ValueError, match="540 overlapping loops"):
+                surfaces[1]()
+        np.testing.assert_array_equal(first[0], last[0])
+        assert set(ticks) <= {0, 1, 2}
+        assert pool._pool is not None  # the same processes go on
+    finally:
+        pool.stop()
+
+
+def stuck(planes, loops_by_plane, waiting=None):
+    """In the place of a surface that no time limit can interrupt: it takes none."""
+    if loops_by_plane[1]:
+        return np.zeros((1, 3)), np.zeros((1, 3), dtype=int)
+    time.sleep(60)
+
+
+def test_a_process_that_does_not_stop_is_ended(monkeypatch):
+    monkeypatch.setattr(workers, "GRACE", 0.5)
+    ticks = []
+    pool = SurfaceWorkers(2, resolution=16, mesh_seconds=1.0)
+    pool.build = stuck
+    try:
+        pool.start()
+        pool._pool.submit(abs, 1).result()  # ready
+        start = time.monotonic()
+        shapes = [heap(30), SOUND, SOUND]
+        with pool.surfaces(PLANES, shapes, lambda i, seconds: ticks.append(i)) as surfaces:
+            with pytest.raises(ValueError, match="30 overlapping loops on plane 0"):
+                surfaces[0]()
+            assert time.monotonic() - start < 5 and ticks == [0]
+            assert len(surfaces[1]()[0]) == len(surfaces[2]()[0]) == 1
+    finally:
+        pool.stop()
+
+
+def test_progress_is_told_without_workers():
+    ticks = []
+    pool = SurfaceWorkers(1, mesh_seconds=2.5)
+    with pool.surfaces(PLANES, [heap()], lambda i, seconds: ticks.append(seconds)) as surfaces:
+        with pytest.raises(ValueError, match="540 overlapping"):
+            surfaces[0]()
+    assert ticks and 1 <= ticks[0] < 2.5
