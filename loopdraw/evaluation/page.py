@@ -139,7 +139,7 @@ def draw_surface(axes, mesh):
     order = np.argsort(corners.mean(axis=1) @ towards)
     light = 0.55 * towards + 0.6 * up - 0.45 * right
     shade = mesh.face_normals[facing] @ (light / np.linalg.norm(light))
-    shade = 0.35 + 0.65 * np.clip(shade, 0, 1)
+    shade = 0.5 + 0.5 * np.clip(shade, 0, 1)
     colors = shade[order, None] * np.array([0.72, 0.80, 0.93])
     axes.add_collection(
         PolyCollection(corners[order] @ screen, facecolors=colors, antialiased=False, linewidths=0)
