@@ -13,6 +13,7 @@ import re
 import socket
 import sys
 import tempfile
+import zlib
 import zipfile
 from pathlib import Path
 
