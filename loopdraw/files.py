@@ -13,8 +13,8 @@ import re
 import socket
 import sys
 import tempfile
-import zlib
 import zipfile
+import zlib
 from pathlib import Path
 
 LONGEST_MESSAGE = 1500  # characters of a UserError
