@@ -203,7 +203,7 @@ class SlicingProgress:
 
     def _inner(self, paths):
         """Paths within the folder."""
-        return [str(Path(path).relative_to(self.folder)) for path in paths]
+        return [os.path.relpath(path, self.folder) for path in paths]
 
     def _loaded_paths(self):
         done = enumerate(self.paths[: self.next_index])

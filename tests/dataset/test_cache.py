@@ -367,7 +367,7 @@ def test_resuming_when_all_is_done_but_the_cache(reference, monkeypatch):
 def test_full_disk(reference):
     """The run ends with a line, the partial cache stays as it was, and the next run goes on."""
     folder, content, _ = reference
-    limit = len(content) // 2
+    limit = len(content) * 3 // 4
     script = (
         "import resource, signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
