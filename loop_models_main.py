@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from loopdraw.files import UserError, run_script, write_text
+from loopdraw.files import UserError, remove_leftovers, run_script, write_text
 from loopdraw.logs import TEST_LOG, TRAIN_LOG, TrainingLog
 from loopdraw.options import format_options, options_for, parse_options, require
 from loopdraw.processes import (
@@ -153,6 +153,7 @@ def resume(trainer, options, report):
 
     first = options.count_from_epoch
     finish_pending(options.save_dir)
+    remove_leftovers(options.save_dir)
     path = Path(options.save_dir) / f"enc{checkpoint_label(options.load_epoch)}_net.pth"
     if options.load_epoch is None:
         if path.exists():

@@ -186,7 +186,7 @@ def test_headers_that_say_nonsense(tmp_path, header):
 
 
 def test_a_text_without_an_end():
-    with pytest.raises(UserError, match="/dev/zero: not an optfile: it is larger than"):
+    with pytest.raises(UserError, match="/dev/zero: not an optfile: it has more than"):
         read_text("/dev/zero", what="an optfile")
 
 

@@ -22,7 +22,7 @@ from loopdraw.data.cache import (
 )
 from loopdraw.data.progress import SlicingProgress, first_few, read_failures
 from loopdraw.data.slicing_run import SlicingTask, slice_files
-from loopdraw.files import UserError, folder_lock
+from loopdraw.files import UserError, folder_lock, remove_leftovers
 from loopdraw.loops.representations import REPRESENTATIONS
 
 # Meshes are outliers if they are at most this share, and make all sequences so many times as long.
@@ -218,6 +218,7 @@ def _edited(sources, folder):
 
 def _slice_folder(folder, task, num_workers, dask_scheduler, report):
     """Slice the meshes of a folder into its cache, with a progress bar on stderr."""
+    remove_leftovers(folder.parent)  # of the list of failed meshes
     for leftover in folder.glob(".preprocessed_cache*.npz"):
         if leftover.is_file():  # of a process that was killed while it wrote
             leftover.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from loopdraw.loops.representations import (
 
 INFO_FILE = "dataset_info.npz"
 SPLITS = ("train", "val", "test")  # the folders of a dataset; only the first must be there
+MOST_TIMESTEPS = 100_000  # of a model; more are a damaged number
 POOL = 8  # batches that are sorted by length together
 RARE = 0.2  # of the planes; loops that fewer have are rare
 SAME_AREA = 0.97  # of the loop before: two loops of the same size
@@ -191,6 +192,8 @@ def _checked_info(path, arrays):
                 raise ValueError(f"its {name} is not finite")
         if arrays["n_timesteps"] < 1 or (arrays["dataset_std"] <= 0).any():
             raise ValueError("its n_timesteps or dataset_std is not above zero")
+        if arrays["n_timesteps"] > MOST_TIMESTEPS:
+            raise ValueError(f"its n_timesteps is above {MOST_TIMESTEPS}")
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{path}: not a dataset info file, or damaged ({error}); copy it from the checkpoint "

@@ -77,10 +77,11 @@ class SlicingProgress:
         self.folder = Path(folder)
         self.task = task
         self.paths = sorted(map(str, self.folder.rglob("*.obj")))
-        self.next_index = 0
         self.failures = {}
         self._sequences, self._plane_indices, self._repairs = [], [], []
         self._stamps = []  # of all meshes that are done
+        # Set last when a mesh is added, in one step, so that Ctrl-C cannot come in between.
+        self._counts = 0, 0  # of meshes that are done, and that gave a sequence
         self._block = np.empty((0, 0), dtype=np.float32)  # the rows of it that are free
         self._n_saved = 0
         self._started = time.perf_counter()
@@ -97,8 +98,12 @@ class SlicingProgress:
         self.n_resumed = self.next_index
 
     @property
+    def next_index(self):
+        return self._counts[0]
+
+    @property
     def n_loaded(self):
-        return len(self._sequences)
+        return self._counts[1]
 
     def add(self, sliced):
         """Add the `SlicedFile` of the next mesh."""
@@ -109,7 +114,15 @@ class SlicingProgress:
             self._plane_indices.append(sliced.plane_index)
             self._repairs.append(sliced.repairs)
         self._stamps.append(sliced.stamp)
-        self.next_index += 1
+        self._counts = self.next_index + 1, len(self._sequences)
+
+    def _drop_unfinished(self):
+        """Drop what belongs to a mesh whose adding was interrupted."""
+        n_done, n_loaded = self._counts
+        for kept in (self._sequences, self._plane_indices, self._repairs):
+            del kept[n_loaded:]
+        del self._stamps[n_done:]
+        self.failures.pop(n_done, None)
 
     def _kept(self, sequence):
         """A copy of a sequence (T, F) in a block."""
@@ -134,6 +147,7 @@ class SlicingProgress:
 
     def save_partial(self):
         """Save what is done, so that the next run continues from here."""
+        self._drop_unfinished()
         if not self._sequences:
             return
         start = time.perf_counter()
@@ -189,7 +203,7 @@ class SlicingProgress:
 
     def _inner(self, paths):
         """Paths within the folder."""
-        return [str(Path(path).relative_to(self.folder)) for path in paths]
+        return [os.path.relpath(path, self.folder) for path in paths]
 
     def _loaded_paths(self):
         done = enumerate(self.paths[: self.next_index])
@@ -232,7 +246,7 @@ class SlicingProgress:
                 f"{partial}: not a partial loops cache, or damaged (its numbers of meshes do not "
                 "fit); remove it to slice anew"
             )
-        self.next_index = int(next_index.item())
+        self._counts = int(next_index.item()), len(cached.sequences)
         self.failures = {
             int(index): str(reason) for index, reason in zip(failed, reasons, strict=True)
         }

@@ -168,7 +168,7 @@ def _backend(dask_scheduler, n_jobs):
         ) from None
     try:
         client = Client(dask_scheduler, timeout=CONNECTION_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # the last of a server of another kind
         raise UserError(
             f"--dask_scheduler {dask_scheduler}: no scheduler answers there ({error}); start one "
             "with: dask scheduler"

@@ -326,6 +326,28 @@ def test_resuming_after_ctrl_c(reference, monkeypatch, stop_at):
     assert not (folder / PARTIAL).exists()
 
 
+@pytest.mark.parametrize("reason", [None, "broken"])
+def test_ctrl_c_while_a_mesh_is_being_added(tmp_path, reason):
+    folder = make_folder(tmp_path, 4)
+    task = slicing_run.SlicingTask(read_planespec(folder), POLYLINE, False, 60.0)
+    progress = slicing_progress.SlicingProgress(folder, task)
+    first = slicing_run.slice_file(progress.paths[0], task)
+    progress.add(first)
+
+    class Interrupted:
+        sequence, plane_index, repairs = first.sequence, first.plane_index, first.repairs
+
+        @property
+        def stamp(self):
+            raise KeyboardInterrupt
+
+    Interrupted.reason = reason
+    with pytest.raises(KeyboardInterrupt):
+        progress.add(Interrupted())
+    progress.save_partial()
+    assert slicing_progress.SlicingProgress(folder, task).next_index == 1
+
+
 def test_resuming_when_all_is_done_but_the_cache(reference, monkeypatch):
     folder, content, failed = reference
 
@@ -345,7 +367,7 @@ def test_resuming_when_all_is_done_but_the_cache(reference, monkeypatch):
 def test_full_disk(reference):
     """The run ends with a line, the partial cache stays as it was, and the next run goes on."""
     folder, content, _ = reference
-    limit = len(content) // 2
+    limit = len(content) * 3 // 4
     script = (
         "import resource, signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -1,6 +1,8 @@
 """Slicing on a Dask scheduler with two workers, all real processes on loopback."""
 
+import socketserver
 import sys
+import threading
 from pathlib import Path
 
 import distributed
@@ -59,6 +61,26 @@ def test_no_workers_there(tmp_path, monkeypatch):
             build_or_load_cache(
                 folder, "fixed-res-polyline", dask_scheduler=cluster.scheduler_address
             )
+
+
+def test_a_server_of_another_kind(tmp_path, monkeypatch):
+    """Dask takes its first bytes for lengths, and asks for that much memory."""
+    folder = make_folder(tmp_path)
+    server = socketserver.TCPServer(("127.0.0.1", 0), Greeter)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(slicing_run, "CONNECTION_SECONDS", 3)
+    address = f"tcp://127.0.0.1:{server.server_address[1]}"
+    try:
+        with pytest.raises(UserError, match="no scheduler answers"):
+            build_or_load_cache(folder, "fixed-res-polyline", dask_scheduler=address)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Greeter(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 10)
 
 
 def test_no_scheduler_there(tmp_path, monkeypatch):

@@ -15,14 +15,15 @@ def start(main, log, words=None, before=None):
     """Run `main` as a script in a process of its own, its output in a file; the process id."""
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the program begins
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return child
     status = 70
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(out, stream)
@@ -30,7 +31,7 @@ def start(main, log, words=None, before=None):
         sys.argv = ["script.py", *map(str, words or ())]
         if before is not None:
             before()
-        run_script(main)
+        run_script(lambda: _interruptible(main))
     except SystemExit as error:
         status = error.code or 0
     except BaseException:
@@ -42,6 +43,12 @@ def start(main, log, words=None, before=None):
             except (OSError, ValueError):
                 pass
         os._exit(status)
+
+
+def _interruptible(main):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return main()
 
 
 def wait(child):

@@ -159,8 +159,8 @@ def model_formats(folder):
 
     def read_info(path):
         read = DatasetInfo.load(path.parent, "fixed-res-polyline")
-        read.loops(np.zeros((read.n_timesteps, read.representation.n_features)))
         load_model(save_dir, **quiet)
+        read.loops(np.zeros((read.n_timesteps, read.representation.n_features)))
 
     yield "dataset_info.npz", Format([info.read_bytes()], info, bend_npz, read_info)
 

@@ -39,6 +39,7 @@ from loopdraw.surface.outputs import claimed_stem, save_shape
 
 SIGNALS = (*[signal.SIGKILL] * 5, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 N_SAVES = 15
+SAVED_EPOCHS = (1, 3, 5, 6)  # of `Training`
 
 
 class Slicing:
@@ -111,8 +112,15 @@ class Training:
         assert not left, f"left over: {left}"
         names = [f"{net}{label}_net.pth" for net in ("enc", "dec") for label in ("latest", "6")]
         states = [load_state(self.folder / name) for name in names]
-        logs = [(self.folder / name).read_text() for name in ("loss_log.txt", "test_log.txt")]
-        return logs + [{name: t.numpy().tobytes() for name, t in s.items()} for s in states]
+        losses, tests = (
+            (self.folder / name).read_text().splitlines()
+            for name in ("loss_log.txt", "test_log.txt")
+        )
+        # Ctrl-C saves at once, and then the test set is tried as well.
+        tests = [line for line in tests if int(line.split(",")[0]) in SAVED_EPOCHS]
+        return [losses, tests] + [
+            {name: t.numpy().tobytes() for name, t in s.items()} for s in states
+        ]
 
 
 class Saving:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from small_dataset import small_options, write_dataset
 import loop_models_main
 from loopdraw.checkpoints import load_state
 from loopdraw.data.dataset import DatasetInfo, load_datasets
-from loopdraw.files import UserError
+from loopdraw.files import UserError, write_aside
 from loopdraw.model.training import Trainer
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
@@ -203,9 +204,15 @@ def test_kill_and_resume(dataroot, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert log.read_text().count("\n") < 60
+    # A temporary file, as if it had been killed while it wrote one.
+    with write_aside(tmp_path / "part/note.txt") as temporary:
+        left = str(temporary).replace(f".{os.getpid()}-", f".{process.pid}-")
+    assert left != str(temporary)
+    Path(left).write_text("")
     with open(log, "a") as file:
         file.write("61,0.")  # as a line cut short by the kill
     train([*words, "--load_epoch", "-1"])
+    assert not os.path.exists(left)
     assert_same_nets(nets(tmp_path / "whole"), nets(tmp_path / "part"))
     assert log.read_text() == (tmp_path / "whole/loss_log.txt").read_text()
 
