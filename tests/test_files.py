@@ -190,6 +190,12 @@ def test_a_text_without_an_end():
         read_text("/dev/zero", what="an optfile")
 
 
+def test_a_mistake_is_one_line_of_bounded_length():
+    assert str(UserError("a file:\n  two lines")) == "a file: two lines"
+    long = str(UserError(f"file: {'x' * 10**6} is no number"))
+    assert len(long) < 2000 and long.startswith("file: x") and long.endswith("x is no number")
+
+
 def test_read_text(tmp_path):
     path = tmp_path / "file.txt"
     path.write_bytes(b"\xef\xbb\xbfline\n")

@@ -230,6 +230,7 @@ def test_damaged_caches_are_refused_and_left_alone(tmp_path):
         ("w\n8\n-0.4\n0.4\n", "scan axis 'w'"),
         ("y\neight\n-0.4\n0.4\n", "'eight'"),
         ("y\n0\n-0.4\n0.4\n", "0"),
+        ("y\n99999999999\n-0.4\n0.4\n", "at most 10000"),
         ("y\n8\n0.4\n-0.4\n", "below"),
         ("y\n8\nlow\n0.4\n", "'low'"),
         ("y\n8\nnan\n0.4\n", "not finite"),

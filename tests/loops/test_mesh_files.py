@@ -159,3 +159,10 @@ def test_agrees_with_trimesh_on_a_textured_file(tmp_path):
     vertices, faces = load_mesh(path)
     np.testing.assert_allclose(vertices, mesh.vertices, atol=1e-7)
     np.testing.assert_array_equal(faces, mesh.faces)
+
+
+def test_polygons_that_cross_themselves_are_cut_into_a_fan(tmp_path):
+    path = tmp_path / "crossing.obj"
+    path.write_text("v 0 2 0\nv 1 0 0\nv 0 1 0\nv 2 1 0\nf 1 2 3 4\n")
+    _, faces = load_mesh(path)
+    assert faces.tolist() == [[0, 1, 2], [0, 2, 3]]
