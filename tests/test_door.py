@@ -85,7 +85,7 @@ def test_load_from_any_folder(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "32 planes" in repr(loopdraw.load(DEMO))
     monkeypatch.chdir(ROOT)
-    assert loopdraw.load("checkpoints/demo-vases").latent_size == model.latent_size == 32
+    assert loopdraw.load("checkpoints/demo-vases").latent_size == model.latent_size == 48
     assert model.planes.shape == (32, 4, 3)
 
 
@@ -126,12 +126,12 @@ def test_the_same_seed_gives_the_shapes_of_the_prompt(tmp_path):
 def test_sample_without_a_seed_differs_each_time(model):
     assert model.sample(0) == []
     a, b = model.random_latents(2), model.random_latents(2)
-    assert a.shape == (2, 32) and not np.isclose(a, b).any()
+    assert a.shape == (2, 48) and not np.isclose(a, b).any()
     assert np.array_equal(model.random_latents(3, seed=1)[:2], model.random_latents(2, seed=1))
 
 
 def test_a_shape_has_its_arrays(model, vase):
-    assert vase.z.shape == (32,) and vase.planes.shape == (32, 4, 3)
+    assert vase.z.shape == (48,) and vase.planes.shape == (32, 4, 3)
     assert vase.sequence.shape == (model.info.n_timesteps, model.info.representation.n_features)
     assert len(vase.loops) == 32 and all(loop.shape[1] == 2 for loop in sum(vase.loops, []))
     n_loops = sum(map(len, vase.loops))
@@ -277,7 +277,7 @@ def test_a_shape_without_loops(torus, tmp_path):
         (lambda m, s, t: m.sample(2, seed=-4), "seed is -4, not a whole number"),
         (lambda m, s, t: m.sample(1.5), "n is 1.5"),
         (lambda m, s, t: m.decode(np.zeros(3)), r"latents of shape \(3,\)"),
-        (lambda m, s, t: m.decode(np.full(32, np.nan)), "not finite"),
+        (lambda m, s, t: m.decode(np.full(48, np.nan)), "not finite"),
         (lambda m, s, t: m.decode("latent.txt"), "'latent.txt' is not an array"),
         (lambda m, s, t: m.encode("gone.obj"), "gone.obj: cannot be read"),
         (lambda m, s, t: m.encode(t[0].copy().apply_translation([0, 9, 0])), "; fit=True moves"),

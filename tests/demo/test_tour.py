@@ -127,8 +127,8 @@ def test_the_readme_shows_what_is_there():
 class CylinderModel:
     """Stands in for the model of the tour: every latent is a cylinder."""
 
-    latent_size = 32
-    network = SimpleNamespace(prior=NormalPrior(32))
+    latent_size = 48
+    network = SimpleNamespace(prior=NormalPrior(48))
 
     def shape(self, radius=0.3, before=None):
         mesh = trimesh.creation.cylinder(radius, 1.0, sections=24)
@@ -136,7 +136,7 @@ class CylinderModel:
         angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         loop = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         planes = make_planes("y", 40, -0.45, 0.45)
-        shape = loopdraw.Shape(planes, [[loop] for _ in planes], z=np.zeros(32))
+        shape = loopdraw.Shape(planes, [[loop] for _ in planes], z=np.zeros(48))
         shape._before = before
         shape.mesh = mesh
         shape.edit = lambda *edits: self.shape(0.2, before=shape)

@@ -9,6 +9,7 @@ from loopdraw.editing.interventions import decode_with_intervention
 from loopdraw.loops.nesting import nesting_depths
 from loopdraw.loops.representations import sequence_to_loops
 from loopdraw.loops.slicing import slice_mesh
+from loopdraw.model.latents import shape_generator
 from loopdraw.model.vae import load_model
 from loopdraw.surface.reconstruction import reconstruct_mesh
 
@@ -51,7 +52,7 @@ def test_the_handle_example_makes_a_handle(monkeypatch):
     model = demo_model()
     info, by_genus, by_eye = model.info, [], []
     for seed in range(10):
-        latent = np.random.default_rng(seed).standard_normal(model.latent_size)
+        latent = model.prior.draw(shape_generator(seed, 0), 1)[0]
         sequence = decode_with_intervention(model, latent, func.loop_generation_intervention)
         mesh, untouched = mesh_of(sequence, info), mesh_of(model.decode(latent)[0], info)
         solid = mesh.is_watertight and mesh.body_count == 1
