@@ -163,7 +163,8 @@ def _covariances(points):
 
 def _nest(loops):
     """Set the depth, parent and region of every loop."""
-    inner, outer = _nested(loops.polygons, loops.area, *touching_boxes(loops, 0))
+    touching = touching_boxes(loops.plane, loops.low, loops.high, 0)
+    inner, outer = _nested(loops.polygons, loops.area, *touching)
     loops.depth = np.bincount(inner, minlength=len(loops))
     loops.regions = loops.polygons.copy()
     loops.parent = np.full(len(loops), -1)
@@ -178,17 +179,25 @@ def _nest(loops):
     loops.radius = area / length * (1 + np.minimum(4 * np.pi * area / length**2, 1))
 
 
-def touching_boxes(loops, step):
-    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int."""
-    firsts, seconds = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
-    for plane in np.unique(loops.plane):
-        first = np.flatnonzero(loops.plane == plane)
-        second = np.flatnonzero(loops.plane == plane + step)
-        touching = (
-            (loops.low[first][:, None] <= loops.high[second][None])
-            & (loops.low[second][None] <= loops.high[first][:, None])
-        ).all(axis=2)
-        i, j = np.nonzero(touching)
-        firsts.append(first[i])
-        seconds.append(second[j])
-    return np.concatenate(firsts), np.concatenate(seconds)
+def touching_boxes(plane, low, high, step):
+    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int.
+
+    Parameters
+    ----------
+    plane : (n,) int
+    low, high : (n, 2) float, corners of the boxes
+    step : int
+    """
+    one, other = pairs_of_planes(plane, step)
+    touching = ((low[one] <= high[other]) & (low[other] <= high[one])).all(axis=1)
+    return one[touching], other[touching]
+
+
+def pairs_of_planes(plane, step):
+    """All pairs of loops on planes k and k + step: two (m,) int."""
+    order = np.argsort(plane, kind="stable")
+    first = np.searchsorted(plane[order], plane + step)
+    count = np.searchsorted(plane[order], plane + step, side="right") - first
+    one = np.repeat(np.arange(len(plane)), count)
+    place = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
+    return one, order[first[one] + place]

@@ -28,7 +28,7 @@ def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
     ----------
     planes : (P, 4, 3) float
     loops_by_plane : list of P lists of (k, 2) float loops
-    reco : "loops" (`reconstruction`) or "poisson" (`poisson`)
+    reco : "loops" (`reconstruct_mesh`) or "poisson" (`poisson_mesh`)
     resolution : int, grid cells along the longest side, of "loops"; None for the default
 
     Returns
@@ -41,12 +41,12 @@ def build_surface(planes, loops_by_plane, reco="loops", resolution=None):
         When the loops give no surface.
     """
     if reco == "poisson":
-        from loopdraw.surface.poisson import poisson_mesh
+        from loopdraw.surface.reconstruction import poisson_mesh
 
         return poisson_mesh(planes, loops_by_plane)
-    from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, reconstruct_mesh
+    from loopdraw.surface.reconstruction import reconstruct_mesh
 
-    return reconstruct_mesh(planes, loops_by_plane, resolution or DEFAULT_RESOLUTION)
+    return reconstruct_mesh(planes, loops_by_plane, resolution)
 
 
 class SurfaceWorkers:
