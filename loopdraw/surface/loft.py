@@ -215,26 +215,26 @@ def make_bands(rings, slab, lower, upper, shift):
     return Bands(slab, lower, upper, shift, sizes, starts, steps)
 
 
-def open_rings(faces, on_plane, downwards):
-    """Rings of vertices along the open edges of a mesh on a plane.
+def open_rings(faces, level, ceilings):
+    """Rings of vertices along the open edges of a mesh on some planes.
 
     Parameters
     ----------
     faces : (m, 3) int
-    on_plane : (n,) bool, of the vertices
-    downwards : bool, whether the mesh lies below the plane
+    level : (n,) int, the open plane that each vertex lies on, or -1
+    ceilings : list of int, the planes that the mesh lies below
 
     Returns
     -------
     list of (k,) int, oriented like the loops; none if the edges do not form separate rings
     """
     start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
-    there = on_plane[start] & on_plane[end]
-    start, end, n = start[there], end[there], len(on_plane)
+    there = (level[start] >= 0) & (level[start] == level[end])
+    start, end, n = start[there], end[there], len(level)
     single = ~np.isin(start * n + end, end * n + start)
     start, end = start[single], end[single]
-    if downwards:
-        start, end = end, start
+    below = np.isin(level[start], ceilings)
+    start, end = np.where(below, end, start), np.where(below, start, end)
     ahead = dict(zip(start.tolist(), end.tolist(), strict=True))
     if len(ahead) < len(start) or set(ahead) != set(ahead.values()):
         return []
@@ -250,13 +250,14 @@ def open_rings(faces, on_plane, downwards):
 # --------------------------------------------------------------------------- the whole mesh
 
 
-def join(blocks, rings, bands, loops, heights, smooth):
+def join(vertices, faces, around, rings, bands, loops, heights, smooth):
     """Bands joined to the meshes of the slabs without, and flat caps where bands end.
 
     Parameters
     ----------
-    blocks : list of (vertices (n, 3), faces (m, 3), dict from loops on open planes to their (k,)
-        vertices)
+    vertices : (n, 3) float, of the slabs without
+    faces : (m, 3) int
+    around : dict from loops on their open planes to vertices (k,), oriented
     rings : list of (k, 2) float, the points of each loop, oriented
     bands : Bands, of all `smooth` slabs
     loops : nesting.Loops
@@ -272,13 +273,9 @@ def join(blocks, rings, bands, loops, heights, smooth):
 
     rings, numbers = rings.copy(), [np.zeros(0, dtype=int)] * len(loops)
     of_block = np.zeros(len(loops), dtype=bool)
-    vertices, faces, n_vertices = [], [], 0
-    for own, triangles, around in blocks:
-        for i, ring in around.items():
-            rings[i], numbers[i], of_block[i] = own[ring, :2], ring + n_vertices, True
-        vertices.append(own)
-        faces.append(triangles + n_vertices)
-        n_vertices += len(own)
+    vertices, faces, n_vertices = [vertices], [faces], len(vertices)
+    for i, ring in around.items():
+        rings[i], numbers[i], of_block[i] = vertices[0][ring, :2], ring, True
     for i in np.setdiff1d([bands.lower, bands.upper], np.flatnonzero(of_block)):
         height = np.full(len(rings[i]), heights[loops.plane[i]])
         vertices.append(np.column_stack([rings[i], height]))

@@ -20,7 +20,7 @@ SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this take the n
 SLIGHT_TURN = np.cos(np.radians(1))  # and those sharper than this get a new one
 
 
-def polish(vertices, faces, plane, excess, loops):
+def polish(vertices, faces, plane, excess, ends, loops):
     """Move a mesh onto its loops, undo its thickening and even out its triangles.
 
     Parameters
@@ -29,6 +29,7 @@ def polish(vertices, faces, plane, excess, loops):
     faces : (m, 3) int, of a closed mesh oriented outwards
     plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane
+    ends : (n, 2) float, the lowest and highest height of the mesh that a vertex belongs to
     loops : nesting.Loops
 
     Returns
@@ -47,8 +48,8 @@ def polish(vertices, faces, plane, excess, loops):
     polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
     polished[plane >= 0] = laid[plane >= 0]
     polished = _relax(polished, faces, fixed=plane >= 0, level=plane == IN_CAP)
-    bottom, top = vertices[:, 2].min(), vertices[:, 2].max()
     between = plane == -1
+    bottom, top = ends[between].T
     polished[between, 2] = polished[between, 2].clip(bottom + BESIDE_CAP, top - BESIDE_CAP)
     # Where loops touch or cross, vertices meet. Those go back to where they were, and then those
     # that they meet there.

@@ -127,14 +127,15 @@ def _surface(loops, slabs, heights, shape):
     if bands is not None:
         rough = occupied.copy()
         rough[bands.slab] = False
-        blocks = _blocks(rough, loops, slabs, heights, shape)
+        block = _blocks(rough, loops, slabs, heights, shape)
         smooth = occupied & ~rough
-        if smooth.any():
-            mesh = join(blocks, rings, bands.where(smooth[bands.slab]), loops, heights, smooth)
-            if not len(meeting(mesh[0])) and volumes(*mesh).sum() > 0:
-                return mesh
-    first, last = _runs(occupied)[0][0], _runs(occupied)[-1][1]
-    return _marched(LoopFields(loops, slabs, heights, shape, first, last))[:2]
+        if not smooth.any():
+            return block[:2]
+        mesh = join(*block, rings, bands.where(smooth[bands.slab]), loops, heights, smooth)
+        if not len(meeting(mesh[0])) and volumes(*mesh).sum() > 0:
+            return mesh
+    whole = [(_runs(occupied)[0][0], _runs(occupied)[-1][1])]
+    return _marched(whole, loops, slabs, heights, shape)[:2]
 
 
 def _runs(where):
@@ -144,44 +145,44 @@ def _runs(where):
 
 
 def _blocks(rough, loops, slabs, heights, shape):
-    """Meshes of the `rough` slabs by marching cubes, open towards the other slabs with loops.
+    """A mesh of the `rough` slabs by marching cubes, open towards the other slabs with loops.
 
     Marching cubes widens what is thin, so it may join loops or lose one. Where its mesh does not
     meet the loops of an open plane one by one, `rough` is extended beyond that plane, in place.
 
     Returns
     -------
-    list of (vertices (n, 3), faces (m, 3), dict from loops on open planes to their (k,) vertices)
+    vertices : (n, 3) float
+    faces : (m, 3) int
+    around : dict from loops on open planes to their vertices (k,), oriented like the loops
     """
-    done = {}
     while True:
         runs = _runs(rough)
-        missing = [run for run in runs if run not in done]
-        if not missing:
-            return [done[run] for run in runs]
-        for first, last in missing:
-            fields = LoopFields(loops, slabs, heights, shape, first, last)
-            vertices, faces, loop = _marched(fields)
-            around = {}
-            for k, beyond in ((first, first - 1), (last, last)):
-                if not 0 <= beyond < len(slabs) or rough[beyond] or not slabs[beyond]:
-                    continue
-                on_plane = vertices[:, 2] == heights[k]
-                faces = faces[~on_plane[faces].all(axis=1)]  # without the cap
-                rings = open_rings(faces, on_plane, downwards=k == last)
-                of_loop = {loop[ring[0]]: ring for ring in rings}
-                fits = sorted(of_loop) == sorted(loops.on_plane(k)) and all(
-                    (loop[ring] == i).all()
-                    and (geometry.signed_area(vertices[ring, :2]) > 0) == loops.solid[i]
-                    for i, ring in of_loop.items()
-                )
-                rough[beyond] |= not fits or len(rings) != len(of_loop)
-                around.update(of_loop)
-            done[first, last] = vertices, faces, around
+        vertices, faces, loop = _marched(runs, loops, slabs, heights, shape)
+        beyond = {}  # the slab on the other side of each open plane
+        for first, last in runs:
+            for k, slab in ((first, first - 1), (last, last)):
+                if 0 <= slab < len(slabs) and slabs[slab]:
+                    beyond[k] = slab
+        level = np.full(len(vertices), -1)
+        for k in beyond:
+            level[vertices[:, 2] == heights[k]] = k
+        # Without the caps.
+        faces = faces[(level[faces] < 0).any(axis=1)]
+        around, complete = {}, dict.fromkeys(beyond, True)
+        for ring in open_rings(faces, level, [k for k, slab in beyond.items() if slab == k]):
+            i, k = loop[ring[0]], level[ring[0]]
+            rightly = geometry.signed_area(vertices[ring, :2]) > 0
+            complete[k] &= (loop[ring] == i).all() and i not in around and rightly == loops.solid[i]
+            around[i] = ring
+        for k, slab in beyond.items():
+            rough[slab] |= not complete[k] or not all(i in around for i in loops.on_plane(k))
+        if runs == _runs(rough):
+            return vertices, faces, around
 
 
-def _marched(fields):
-    """A closed mesh by marching cubes.
+def _marched(runs, loops, slabs, heights, shape):
+    """Closed meshes of some runs of slabs by marching cubes, together as one.
 
     Returns
     -------
@@ -189,8 +190,16 @@ def _marched(fields):
     faces : (m, 3) int
     loop : (n,) int, the loop that each vertex lies on, or -1
     """
-    vertices, faces, plane, excess = _without_splinters(*_march(*_layers(fields)))
-    return polish(vertices, faces, plane, excess, fields.loops)
+    parts, n_vertices = [], 0
+    for first, last in runs:
+        fields = LoopFields(loops, slabs, heights, shape, first, last)
+        vertices, faces, *rest = _without_splinters(*_march(*_layers(fields)))
+        ends = np.tile([vertices[:, 2].min(), vertices[:, 2].max()], (len(vertices), 1))
+        parts.append((vertices, faces + n_vertices, *rest, ends))
+        n_vertices += len(vertices)
+    if not parts:
+        return np.zeros((0, 3)), np.zeros((0, 3), dtype=int), np.zeros(0, dtype=int)
+    return polish(*(np.concatenate(of_all) for of_all in zip(*parts, strict=True)), loops)
 
 
 def _layers(fields):
