@@ -18,7 +18,7 @@ class Row:
     """A line of the table. What was not measured is None."""
 
     what: str
-    unit: str  # "s", "share" or "bytes"
+    unit: str  # "s", "share", "bytes" or "number"
     ours: float | None = None
     plain: float | None = None
     ratio: float | None = None

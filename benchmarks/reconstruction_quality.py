@@ -14,6 +14,7 @@ written as a loop sequence of 32 points a loop, and rebuilt from that. The colum
     loops      farthest that a point of a given loop lies from the mesh
     closed     watertight and oriented outwards
     euler      Euler characteristic, rebuilt / original
+    faces      triangles of the mesh
     seconds    processor time of the rebuilding
 """
 
@@ -50,7 +51,7 @@ def main():
     measure(*make_vase(arguments.first_seed), build)  # so that no row pays for imports
     print(
         f"{'':34s}{'distance':>9s}{'floor':>8s}{'normals':>9s}{'loops':>9s}"
-        f"{'closed':>8s}{'euler':>10s}{'seconds':>9s}"
+        f"{'closed':>8s}{'euler':>10s}{'faces':>8s}{'seconds':>9s}"
     )
     for name, meshes in groups(arguments):
         rows = []
@@ -91,6 +92,27 @@ def measure(vertices, faces, build):
 
     `build` gives the vertices and faces for planes and loops by plane.
     """
+    import trimesh
+
+    original, planes, loops = slices_of(vertices, faces)
+    started = time.process_time()
+    mesh = trimesh.Trimesh(*build(planes, loops), process=False)
+    seconds = time.process_time() - started
+    distance, normals = compare(original, mesh)
+    return {
+        "distance": distance,
+        "floor": compare(original, original)[0],
+        "normals": normals,
+        "loops": farthest_loop_point(mesh, planes, loops),
+        "closed": bool(mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0),
+        "euler": (mesh.euler_number, original.euler_number),
+        "faces": len(mesh.faces),
+        "seconds": seconds,
+    }
+
+
+def slices_of(vertices, faces):
+    """A mesh, scaled, its planes, and its loops by plane as they come from a loop sequence."""
     import numpy as np
     import trimesh
 
@@ -104,20 +126,7 @@ def measure(vertices, faces, build):
     polyline = REPRESENTATIONS["fixed-res-polyline"]
     loops = slice_mesh(original.vertices, original.faces, planes).loops_by_plane
     sequence, plane_index = loops_to_sequence(loops, polyline)
-    loops = sequence_to_loops(sequence, N_PLANES, polyline, False, plane_index)
-    started = time.process_time()
-    mesh = trimesh.Trimesh(*build(planes, loops), process=False)
-    seconds = time.process_time() - started
-    distance, normals = compare(original, mesh)
-    return {
-        "distance": distance,
-        "floor": compare(original, original)[0],
-        "normals": normals,
-        "loops": farthest_loop_point(mesh, planes, loops),
-        "closed": bool(mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0),
-        "euler": (mesh.euler_number, original.euler_number),
-        "seconds": seconds,
-    }
+    return original, planes, sequence_to_loops(sequence, N_PLANES, polyline, False, plane_index)
 
 
 def compare(mesh, other):
@@ -166,7 +175,7 @@ def mean_of(rows):
 
     means = {
         column: np.mean([row[column] for row in rows])
-        for column in ("distance", "floor", "normals", "loops", "closed", "seconds")
+        for column in ("distance", "floor", "normals", "loops", "closed", "faces", "seconds")
     }
     right = np.mean([row["euler"][0] == row["euler"][1] for row in rows])
     return {**means, "euler": f"{right:.0%} right"}
@@ -176,7 +185,8 @@ def print_row(label, row):
     euler = row["euler"] if isinstance(row["euler"], str) else "{} / {}".format(*row["euler"])
     print(
         f"{label[:33]:34s}{row['distance']:9.4f}{row['floor']:8.4f}{row['normals']:9.3f}"
-        f"{row['loops']:9.4f}{row['closed']:8.0%}{euler:>10s}{row['seconds']:9.2f}",
+        f"{row['loops']:9.4f}{row['closed']:8.0%}{euler:>10s}{row['faces']:8.0f}"
+        f"{row['seconds']:9.3f}",
         flush=True,
     )
 

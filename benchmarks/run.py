@@ -71,6 +71,7 @@ def _groups(folder, arguments):
     import rows_networks as networks
     import rows_programs as programs
     import rows_slicing as slicing
+    import rows_surfaces as surfaces
 
     n_meshes = arguments.n_meshes or (500 if arguments.quick else 10_000)
 
@@ -92,6 +93,7 @@ def _groups(folder, arguments):
             networks.training(folder, some(1, 5), full_length=True),
         ],
     )
+    yield "surfaces", lambda: surfaces.rows(folder, some(4, 16))
     yield "programs", lambda: programs.rows(folder, some(1, 5))
     yield "saving", lambda: slicing.many_meshes(folder, n_meshes)
     yield (
@@ -142,7 +144,9 @@ def _shown(value, unit):
     if unit == "share":
         return f"{100 * value:.1f} %"
     if unit == "bytes":
-        return f"{value / 1e6:,.0f} MB"
+        return f"{value / 1e6:,.0f} MB" if value >= 1e7 else f"{value / 1e6:.2f} MB"
+    if unit == "number":
+        return f"{value:,.0f}"
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
 
 

@@ -179,7 +179,8 @@ def _covariances(points):
 
 def _nest(loops):
     """Set the depth, parent and region of every loop."""
-    inner, outer = _nested(loops.polygons, loops.area, *touching_boxes(loops, 0))
+    touching = touching_boxes(loops.plane, loops.low, loops.high, 0)
+    inner, outer = _nested(loops.polygons, loops.area, *touching)
     loops.depth = np.bincount(inner, minlength=len(loops))
     loops.regions = loops.polygons.copy()
     loops.parent = np.full(len(loops), -1)
@@ -194,20 +195,36 @@ def _nest(loops):
     loops.radius = area / length * (1 + np.minimum(4 * np.pi * area / length**2, 1))
 
 
-def touching_boxes(loops, step):
-    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int, sorted."""
-    if not len(loops):
+def touching_boxes(plane, low, high, step):
+    """Pairs of loops on planes k and k + step whose bounding boxes touch: two (m,) int, sorted.
+
+    Parameters
+    ----------
+    plane : (n,) int
+    low, high : (n, 2) float, corners of the boxes
+    step : int
+    """
+    if not len(plane):
         return np.zeros(0, dtype=int), np.zeros(0, dtype=int)
     # Laid out side by side, the planes share one index.
-    width = loops.high[:, 0].max() - loops.low[:, 0].min() + 1
-    first, second = (width * (loops.plane + shift) for shift in (step, 0))
-    index = shapely.STRtree(_boxes(loops, second))
-    found, other = index.query(_boxes(loops, first))
+    width = high[:, 0].max() - low[:, 0].min() + 1
+    index = shapely.STRtree(_boxes(low, high, width * plane))
+    found, other = index.query(_boxes(low, high, width * (plane + step)))
     order = np.lexsort((other, found))
     return found[order], other[order]
 
 
-def _boxes(loops, shift):
-    """The bounding boxes of loops, moved along u: (n,) shapely geometries."""
-    (left, bottom), (right, top) = loops.low.T, loops.high.T
+def _boxes(low, high, shift):
+    """Bounding boxes, moved along u: (n,) shapely geometries."""
+    (left, bottom), (right, top) = low.T, high.T
     return shapely.box(left + shift, bottom, right + shift, top)
+
+
+def pairs_of_planes(plane, step):
+    """All pairs of loops on planes k and k + step: two (m,) int."""
+    order = np.argsort(plane, kind="stable")
+    first = np.searchsorted(plane[order], plane + step)
+    count = np.searchsorted(plane[order], plane + step, side="right") - first
+    one = np.repeat(np.arange(len(plane)), count)
+    place = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
+    return one, order[first[one] + place]

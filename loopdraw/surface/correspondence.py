@@ -22,7 +22,7 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from loopdraw.loops.nesting import in_parts, shared_areas, touching_boxes
+from loopdraw.loops.nesting import in_parts, pairs_of_planes, shared_areas, touching_boxes
 
 # Loops whose overlap is less than this share of the smaller one do not belong together.
 LEAST_OVERLAP = 0.02
@@ -80,6 +80,11 @@ class Group:
     def members(self):
         return np.concatenate([self.lower, self.upper])
 
+    @property
+    def continues(self):
+        """Whether one loop follows one."""
+        return len(self.lower) == len(self.upper) == 1
+
 
 def group_loops(loops, heights):
     """Group the loops between every pair of neighbouring planes.
@@ -118,7 +123,7 @@ def group_loops(loops, heights):
 
 def _links(loops, gaps):
     """Pairs of loops of one kind on neighbouring planes that belong together: two (m,) int."""
-    lower, upper = touching_boxes(loops, 1)
+    lower, upper = touching_boxes(loops.plane, loops.low, loops.high, 1)
     same = loops.solid[lower] == loops.solid[upper]
     lower, upper = lower[same], upper[same]
     region_area = shapely.area(loops.regions)
@@ -161,39 +166,34 @@ def _successors(loops, gaps):
     above, below : (n,) int, for loops that are each other's nearest such loop, otherwise -1
     pairs : (m, 2) int, all such pairs that are close enough, nearest first
     """
-    above, below = np.full(len(loops), -1), np.full(len(loops), -1)
+    lower, upper = pairs_of_planes(loops.plane, 1)
     widths = np.maximum(loops.high - loops.low, 1e-3)
-    pairs = [np.zeros((0, 3))]
-    for plane in np.unique(loops.plane):
-        lower = np.flatnonzero(loops.plane == plane)[:, None]
-        upper = np.flatnonzero(loops.plane == plane + 1)[None]
-        if not upper.size:
-            continue
-        ratio = loops.area[lower] / loops.area[upper]
-        stretch = widths[lower] / widths[upper]
-        gap = np.maximum(loops.low[lower] - loops.high[upper], loops.low[upper] - loops.high[lower])
-        # A slanting tube is cut into ovals that are shifted along their long axis. So the distance
-        # between them is measured in units of their width in that direction.
-        shift = loops.centroid[upper] - loops.centroid[lower]
-        spread = loops.spread[lower] + loops.spread[upper]
-        distance = np.einsum("...i,...ij,...j->...", shift, np.linalg.inv(spread), shift)
-        distance[
-            (loops.solid[lower] != loops.solid[upper])
-            | (np.maximum(ratio, 1 / ratio) > LARGEST_AREA_RATIO)
-            | (np.maximum(stretch, 1 / stretch) > LARGEST_WIDTH_RATIO).any(axis=2)
-            | (gap > gaps[lower][..., None]).any(axis=2)
-        ] = np.inf
-        nearest_upper, nearest_lower = distance.argmin(axis=1), distance.argmin(axis=0)
-        rows = np.arange(len(lower))
-        mutual = (nearest_lower[nearest_upper] == rows) & np.isfinite(distance[rows, nearest_upper])
-        above[lower[mutual, 0]] = upper[0, nearest_upper[mutual]]
-        below[upper[0, nearest_upper[mutual]]] = lower[mutual, 0]
-        i, j = np.nonzero(np.isfinite(distance))
-        pairs.append(np.stack([distance[i, j], lower[i, 0], upper[0, j]], axis=1))
-    pairs = np.concatenate(pairs)
-    pairs = pairs[np.argsort(pairs[:, 0], kind="stable"), 1:].astype(int)
-    apart = in_parts(shapely.distance, *loops.polygons[pairs.T])
-    return above, below, pairs[apart < gaps[pairs[:, 0]]]
+    ratio = loops.area[lower] / loops.area[upper]
+    stretch = widths[lower] / widths[upper]
+    gap = np.maximum(loops.low[lower] - loops.high[upper], loops.low[upper] - loops.high[lower])
+    near = (
+        (loops.solid[lower] == loops.solid[upper])
+        & (np.maximum(ratio, 1 / ratio) <= LARGEST_AREA_RATIO)
+        & (np.maximum(stretch, 1 / stretch) <= LARGEST_WIDTH_RATIO).all(axis=1)
+        & (gap <= gaps[lower][:, None]).all(axis=1)
+    )
+    lower, upper = lower[near], upper[near]
+    # A slanting tube is cut into ovals that are shifted along their long axis. So the distance
+    # between them is measured in units of their width in that direction.
+    shift = loops.centroid[upper] - loops.centroid[lower]
+    spread = loops.spread[lower] + loops.spread[upper]
+    distance = np.einsum("...i,...ij,...j->...", shift, np.linalg.inv(spread), shift)
+
+    order = np.argsort(distance, kind="stable")
+    lower, upper = lower[order], upper[order]
+    nearest = np.zeros((2, len(lower)), dtype=bool)  # of all pairs of the lower, the upper loop
+    for of_loop, loop in zip(nearest, (lower, upper), strict=True):
+        of_loop[np.unique(loop, return_index=True)[1]] = True
+    mutual = nearest.all(axis=0)
+    above, below = np.full(len(loops), -1), np.full(len(loops), -1)
+    above[lower[mutual]], below[upper[mutual]] = upper[mutual], lower[mutual]
+    apart = in_parts(shapely.distance, loops.polygons[lower], loops.polygons[upper])
+    return above, below, np.stack([lower, upper], axis=1)[apart < gaps[lower]]
 
 
 def _likeness(polygons, others):
@@ -259,10 +259,7 @@ def _lean(loops, groups, thicknesses):
     like the tip of a spout.
     """
     solids = [group for group in groups if group.solid]
-    start = [loop for group in solids for loop in group.members]
-    end = [group.members[0] for group in solids for _ in group.members]
-    graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loops),) * 2)
-    _, part = connected_components(graph, directed=False)
+    part = solid_parts(loops, groups)
     first, last = loops.plane.min(), loops.plane.max()
     extent = np.zeros((2, part.max() + 1), dtype=int)  # first and last plane of each part
     extent[0] = last
@@ -273,7 +270,7 @@ def _lean(loops, groups, thicknesses):
     ends = []
     for group in solids:
         loop, thickness = group.members[0], thicknesses[group.slab]
-        if len(group.members) > 1 or np.ptp(loops.points[loop], axis=0).max() > (
+        if len(group.members) > 1 or (loops.high[loop] - loops.low[loop]).max() > (
             WIDEST_TUBE * thickness
         ):
             continue
@@ -302,6 +299,16 @@ def _lean(loops, groups, thicknesses):
         deep = 2 * min(loops.radius[loop], loops.radius[target])
         group.leans_on, group.taper = target, None
         group.shift = way[1] - way[0] + towards * deep / max(np.hypot(*towards), 1e-9)
+
+
+def solid_parts(loops, groups):
+    """The part of the solid that each loop bounds, (n,) int; holes have parts of their own."""
+    solids = [group for group in groups if group.solid]
+    joined = [[*group.members, *[group.leans_on] * (group.leans_on >= 0)] for group in solids]
+    start = [loop for members in joined for loop in members]
+    end = [members[0] for members in joined for _ in members]
+    graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loops),) * 2)
+    return connected_components(graph, directed=False)[1]
 
 
 def _taper(loops, loop, before):

@@ -22,9 +22,9 @@ CHUNK = 60_000  # distances computed at once, so that they stay in the processor
 
 
 class LoopFields:
-    """The field of a solid on the planes of its loops and in the slabs between them."""
+    """The field of a solid on some planes of its loops and in the slabs between them."""
 
-    def __init__(self, loops, slabs, heights, shape):
+    def __init__(self, loops, slabs, heights, shape, first, last):
         """
         Parameters
         ----------
@@ -32,8 +32,11 @@ class LoopFields:
         slabs : list of lists of correspondence.Group
         heights : (P,) float
         shape : (rows, columns) of the grid
+        first, last : int, the first and last of the planes
         """
-        self.loops, self.slabs, self.heights, self.shape = loops, slabs, heights, shape
+        self.loops, self.heights, self.shape = loops, heights, shape
+        self.first, self.last = first, last
+        self.slabs = slabs = [groups if first <= k < last else [] for k, groups in enumerate(slabs)]
         boxes = self._loop_boxes()
         self.group_windows = [[self._window(group, boxes) for group in groups] for groups in slabs]
         # Each loop's field must cover the windows of the groups below and above it.
@@ -42,11 +45,11 @@ class LoopFields:
                 boxes[i, ::2] = np.minimum(boxes[i, ::2], window[::2])
                 boxes[i, 1::2] = np.maximum(boxes[i, 1::2], window[1::2])
         self.windows = [tuple(box) for box in boxes]
-        self.fields = [
-            loop_field(points, window)
-            for points, window in zip(loops.points, self.windows, strict=True)
-        ]
-        self.planes = [self._plane(k) for k in range(len(heights))]
+        self.fields = {
+            i: loop_field(loops.points[i], self.windows[i])
+            for i in np.flatnonzero((loops.plane >= first) & (loops.plane <= last))
+        }
+        self.planes = [self._plane(k) if first <= k <= last else None for k in range(len(heights))]
 
     def _loop_boxes(self):
         """First and last row and column (n, 4) of the nodes on and around each loop."""

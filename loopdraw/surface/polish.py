@@ -6,20 +6,21 @@ Only positions change, never triangles, so a closed mesh stays closed.
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from loopdraw.loops.geometry import following
-
 EVENING_STEPS = 12  # of spacing vertices along the loops
 CARRYING_STEPS = 6  # of spreading moves from the planes to what lies between
 RELAXING_STEPS = 4  # of evening out all other vertices
 TAKEN_BACK = 0.85  # of the thickening; the rest keeps thin sheets from turning inside out
 SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices this close
 MEETINGS = 10  # rounds of separating vertices that meet
+BESIDE_CAP = 0.02  # cells; what lies between the planes stays this far from the end planes
+AT_CORNER = 0.01  # cells; a vertex this close to a corner of its loop is at the corner
 IN_CAP = -2  # in place of a vertex's plane
 EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
-SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this get their own vertex
+SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this take the nearest vertex
+SLIGHT_TURN = np.cos(np.radians(1))  # and those sharper than this get a new one
 
 
-def polish(vertices, faces, plane, excess, loops):
+def polish(vertices, faces, plane, excess, ends, loops):
     """Move a mesh onto its loops, undo its thickening and even out its triangles.
 
     Parameters
@@ -28,30 +29,42 @@ def polish(vertices, faces, plane, excess, loops):
     faces : (m, 3) int, of a closed mesh oriented outwards
     plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane
+    ends : (n, 2) float, the lowest and highest height of the mesh that a vertex belongs to
     loops : nesting.Loops
 
     Returns
     -------
-    (n, 3) float, all distinct
+    vertices : (n, 3) float, all distinct
+    faces : (m, 3) int
+    loop : (n,) int, the loop that each vertex was moved onto, or -1
     """
     normals, _ = _vertex_normals(vertices, faces)
     # The field was widened in the plane: a slanting surface rises less than it moves sideways.
     back = (excess * np.hypot(normals[:, 0], normals[:, 1]))[:, None] * normals
     back[plane != -1, 2] = 0
     polished = vertices - TAKEN_BACK * back
-    laid = _lay_onto_loops(polished, faces, plane, loops)
+    curves = _Curves(loops)
+    laid, loop, arc = _lay_onto_loops(polished, faces, plane, curves)
     polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
     polished[plane >= 0] = laid[plane >= 0]
     polished = _relax(polished, faces, fixed=plane >= 0, level=plane == IN_CAP)
-    polished[:, 2] = polished[:, 2].clip(vertices[:, 2].min(), vertices[:, 2].max())
+    between = plane == -1
+    bottom, top = ends[between].T
+    polished[between, 2] = polished[between, 2].clip(bottom + BESIDE_CAP, top - BESIDE_CAP)
     # Where loops touch or cross, vertices meet. Those go back to where they were, and then those
     # that they meet there.
     for _ in range(MEETINGS):
-        meeting = _meeting(polished)
-        if not len(meeting):
-            return polished if volumes(polished, faces).sum() > 0 else vertices
-        polished[meeting] = vertices[meeting]
-    return vertices
+        together = meeting(polished)
+        if not len(together):
+            break
+        polished[together] = vertices[together]
+        arc[together] = np.nan
+    else:
+        return vertices, faces, loop
+    if volumes(polished, faces).sum() <= 0:
+        return vertices, faces, loop
+    finished = _insert_corners(polished, faces, loop, arc, curves)
+    return (polished, faces, loop) if len(meeting(finished[0])) else finished
 
 
 def volumes(vertices, faces):
@@ -70,7 +83,7 @@ def _cross(a, b):
     return tuple(a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1)))
 
 
-def _meeting(vertices):
+def meeting(vertices):
     """Indices of vertices at the same place as another one."""
     place = np.round(vertices / SAME_PLACE).astype(np.int64) @ _HASH
     _, index, count = np.unique(place, return_inverse=True, return_counts=True)
@@ -167,7 +180,7 @@ def _carry_on(moves, vertices, normals, faces, known):
     return between
 
 
-def _lay_onto_loops(vertices, faces, plane, loops):
+def _lay_onto_loops(vertices, faces, plane, curves):
     """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
 
     Each vertex goes to the nearest point of the loops of its plane. Then its neighbours on the same
@@ -178,14 +191,15 @@ def _lay_onto_loops(vertices, faces, plane, loops):
     vertices : (n, 3) float, u, v and height
     faces : (m, 3) int
     plane : (n,) int, plane of each vertex to move, -1 for all others
-    loops : nesting.Loops
+    curves : _Curves
 
     Returns
     -------
-    (n, 3) float
+    vertices : (n, 3) float
+    loop : (n,) int, the loop of each moved vertex, -1 for all others
+    arc : (n,) float, its position along the loop
     """
     moved = np.flatnonzero(plane >= 0)
-    curves = _Curves(loops)
     loop, arc = curves.nearest(vertices[moved, :2], plane[moved])
     found = loop >= 0
     moved, loop, arc = moved[found], loop[found], arc[found]
@@ -204,7 +218,9 @@ def _lay_onto_loops(vertices, faces, plane, loops):
         arc = arc + np.where(free, 0.5 * pull, 0)
     result = vertices.copy()
     result[moved, :2] = curves.at(loop, arc)
-    return result
+    loop_of_vertex, arc_of_vertex = np.full(len(vertices), -1), np.zeros(len(vertices))
+    loop_of_vertex[moved], arc_of_vertex[moved] = loop, arc
+    return result, loop_of_vertex, arc_of_vertex
 
 
 def _edges_along_loops(faces, moved, loop, n_vertices):
@@ -219,6 +235,68 @@ def _edges_along_loops(faces, moved, loop, n_vertices):
     return start[same], end[same]
 
 
+def _insert_corners(vertices, faces, loop, arc, curves):
+    """Split the edges along loops at the corners between their ends, so that the loops are exact.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float; faces : (m, 3) int, of a closed oriented mesh
+    loop : (n,) int, the loop of each vertex, or -1
+    arc : (n,) float, its position there; not finite if it does not lie on the loop
+    curves : _Curves
+
+    Returns
+    -------
+    vertices, faces, loop : as given, with the new ones last
+    """
+    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    along = (loop[start] == loop[end]) & (loop[start] >= 0)
+    along &= np.repeat(along.reshape(-1, 3).sum(axis=1) == 1, 3)  # one side of a face at most
+    side = np.flatnonzero(along)
+    length = curves.length[loop[start[side]]]
+    ahead = arc[end[side]] - arc[start[side]]
+    ahead -= length * np.round(ahead / length)
+    back = side[ahead < 0]
+    side, ahead = side[ahead > 0], ahead[ahead > 0]
+    # The same edges from the faces on their other sides.
+    back = back[np.argsort(end[back] * len(vertices) + start[back], kind="stable")]
+    key = start[side] * len(vertices) + end[side]
+    at = np.searchsorted(end[back] * len(vertices) + start[back], key)
+    paired = at < len(back)
+    paired[paired] = (end[back[at[paired]]] * len(vertices) + start[back[at[paired]]]) == key[
+        paired
+    ]
+    side, ahead, other = side[paired], ahead[paired], back[at[paired]]
+
+    of_loop = loop[start[side]]
+    corner = curves.between(of_loop, arc[start[side]], ahead)
+    edge, position = corner
+    if not len(edge):
+        return vertices, faces, loop
+    count = np.bincount(edge, minlength=len(side))
+    new = np.arange(len(edge)) + len(vertices)
+    points = np.column_stack([curves.at(of_loop[edge], position), vertices[start[side[edge]], 2]])
+    # Of each face beside a split edge, one part per piece of the edge.
+    split = np.flatnonzero(count)
+    first_new = len(vertices) + np.cumsum(count) - count
+    before = np.concatenate([start[side[split]], new])
+    after = np.concatenate([first_new[split], new + 1])
+    last = np.append(edge[1:] != edge[:-1], True)
+    after[len(split) :][last] = end[side[edge[last]]]
+    piece = np.concatenate([split, edge])
+    ahead_apex, other_apex = (
+        faces.ravel()[3 * (sides // 3) + (sides + 2) % 3] for sides in (side, other)
+    )
+    gone = np.zeros(len(faces), dtype=bool)
+    gone[side[split] // 3] = gone[other[split] // 3] = True
+    faces = np.concatenate([
+        faces[~gone],
+        np.stack([before, after, ahead_apex[piece]], axis=1),
+        np.stack([after, before, other_apex[piece]], axis=1),
+    ])  # fmt: skip
+    return np.concatenate([vertices, points]), faces, np.concatenate([loop, of_loop[edge]])
+
+
 class _Curves:
     """All loops, one after the other, as segments with their position along the loop."""
 
@@ -227,7 +305,9 @@ class _Curves:
         self.first = np.cumsum(counts) - counts
         self.counts = counts
         self.start = np.concatenate(loops.points)
-        self.edge = np.concatenate([following(p) - p for p in loops.points])
+        after = np.arange(1, len(self.start) + 1)
+        after[self.first + counts - 1] = self.first
+        self.edge = self.start[after] - self.start
         self.size = np.hypot(self.edge[:, 0], self.edge[:, 1])
         self.loop = np.repeat(np.arange(len(counts)), counts)
         self.length = np.bincount(self.loop, self.size, len(counts))
@@ -267,6 +347,39 @@ class _Curves:
         fraction = np.clip((position - self.total[segment]) / self.size[segment], 0, 1)
         return self.start[segment] + fraction[:, None] * self.edge[segment]
 
+    def _turns(self):
+        """Cosine of the turn at the start of each segment."""
+        before = np.arange(len(self.start)) - 1
+        before[self.first] = self.first + self.counts - 1
+        turn = np.einsum("si,si->s", self.edge, self.edge[before])
+        return turn / (self.size * self.size[before])
+
+    def between(self, loop, arc, ahead):
+        """The corners on stretches of loops, without those at their ends.
+
+        Parameters
+        ----------
+        loop : (e,) int
+        arc, ahead : (e,) float, where each stretch begins and how long it is
+
+        Returns
+        -------
+        stretch : (c,) int, in order
+        position : (c,) float, along the loop
+        """
+        corner = np.flatnonzero(self._turns() < SLIGHT_TURN)
+        # Every loop twice, so that a stretch may run across its first point.
+        offset = 2 * self.offset
+        own = self.loop[corner]
+        places = offset[own] + self.total[corner] - self.offset[own]
+        places = np.sort(np.concatenate([places, places + self.length[own]]))
+        begin = offset[loop] + np.mod(arc, self.length[loop])
+        first = np.searchsorted(places, begin + AT_CORNER)
+        count = np.maximum(np.searchsorted(places, begin + ahead - AT_CORNER) - first, 0)
+        stretch = np.repeat(np.arange(len(loop)), count)
+        index = np.arange(len(stretch)) - np.repeat(np.cumsum(count) - count, count)
+        return stretch, places[first[stretch] + index] - offset[loop[stretch]]
+
     def take_corners(self, loop, arc):
         """Move the vertex nearest to each sharp corner onto it.
 
@@ -275,10 +388,7 @@ class _Curves:
         free : (n,) bool, False for the vertices that hold a corner
         arc : (n,) float, their new positions
         """
-        before = np.arange(len(self.start)) - 1
-        before[self.first] = self.first + self.counts - 1
-        turn = np.einsum("si,si->s", self.edge, self.edge[before])
-        turn = turn / (self.size * self.size[before])
+        turn = self._turns()
         corner = np.flatnonzero(turn < SHARP_TURN)
         corner = corner[np.argsort(turn[corner], kind="stable")]  # sharpest first
         # Positions of the vertices along all loops, to find those next to a corner.

@@ -1,9 +1,10 @@
 """Loops to a closed surface mesh.
 
 The loops of each plane bound a solid: nested loops alternate between solid and hole.
-`correspondence` finds which loops of neighbouring planes belong together. `fields` blends signed
-distances to them from plane to plane, on a grid with a layer exactly at each plane. Marching cubes
-[1] turns this into a closed mesh, and `polish` moves its vertices onto the loops.
+`correspondence` finds which loops of neighbouring planes belong together. Where one loop follows
+one, `loft` puts a band of triangles between them. Where loops end, split or merge, `fields` blends
+signed distances to them from plane to plane, on a grid with a layer exactly at each plane. Marching
+cubes [1] turns this into a mesh, and `polish` moves its vertices onto the loops.
 
 At the first and last plane the mesh ends in a flat cap. If a part of the shape ends between two
 planes, the loops before it show where; if they do not, it ends half-way.
@@ -16,30 +17,38 @@ from scipy.ndimage import map_coordinates
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from loopdraw import files
 from loopdraw.loops import geometry
-from loopdraw.loops.nesting import collect_loops
-from loopdraw.surface.correspondence import group_loops
+from loopdraw.loops.nesting import collect_loops, nesting_depths
+from loopdraw.surface.correspondence import group_loops, solid_parts
 from loopdraw.surface.fields import MARGIN, THINNEST, LoopFields, empty_field
-from loopdraw.surface.polish import IN_CAP, polish, volumes
+from loopdraw.surface.loft import find_bands, join, open_rings
+from loopdraw.surface.polish import IN_CAP, meeting, polish, volumes
 
-DEFAULT_RESOLUTION = 96
+DEFAULT_RESOLUTION = 48
+FINE_RESOLUTION = 80  # if thin parts end, split or merge, or the mesh falls apart otherwise
 PREVIEW_RESOLUTION = 28
+THIN = 1.5  # cells, half the width of a loop
 
 LEAST_AREA = 1e-4  # of a loop, in grid cells: smaller ones are invisible
-LEAST_LAYERS, MOST_LAYERS = 2, 4  # grid layers per slab
+N_LAYERS = 2  # grid layers per slab
+MOST_LAYERS_AT_ENDS = 4  # where a part ends
 MOST_LAYERS_WHERE_STEEP = 12  # where thin parts move sideways and must not fall apart
 SPLINTER = 0.5  # cubic cells: every part with its own loops is larger
 NEAREST_TO_NODE = 0.02  # cells: vertices stay this far from grid nodes, so that none coincide
+POISSON_DEPTH = 8  # of the octree, as published
+POISSON_POINTS_PER_LOOP = 256
 
 
-def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
+def reconstruct_mesh(planes, loops_by_plane, resolution=None):
     """Build a closed, outward oriented triangle mesh from planar loops.
 
     Parameters
     ----------
     planes : (P, 4, 3) float, parallel, in order
     loops_by_plane : list of P lists of (k, 2) float loops in the planes' coordinates
-    resolution : int, grid cells along the longest side of the loops in their planes
+    resolution : int, grid cells along the longest side of the loops in their planes, where loops
+        end, split or merge; by default `DEFAULT_RESOLUTION`, or `FINE_RESOLUTION` if it takes that
 
     Returns
     -------
@@ -64,29 +73,133 @@ def reconstruct_mesh(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
     if not np.isfinite(everything).all():
         raise ValueError("a loop has points that are not finite")
     low, high = everything.min(axis=0), everything.max(axis=0)
-    cell = float((high - low).max()) / resolution
-    if cell <= 0:
+    if not (high > low).any():
         raise ValueError("the loops enclose no area")
+    for cells in (resolution,) if resolution else (DEFAULT_RESOLUTION, FINE_RESOLUTION):
+        # From here on lengths are in cells; node (row, column) of a layer lies at (u, v) = (column,
+        # row). The extra half keeps loops that follow the sides of the box off the nodes.
+        cell = float((high - low).max()) / cells
+        origin = low - (MARGIN + 0.5) * cell
+        shape = tuple(np.ceil((high - low) / cell).astype(int)[::-1] + 2 * MARGIN + 2)
+        levels = np.abs(heights - heights[0]) / cell
+        scaled = [(loop - origin) / cell for loop in points]
+        loops = collect_loops(scaled, plane_of_loop, LEAST_AREA)
+        if not len(loops):
+            raise ValueError("the loops enclose no area")
+        slabs = group_loops(loops, levels)
+        last = cells in (resolution, FINE_RESOLUTION)
+        if last or not _thin_parts_change(loops, slabs):
+            vertices, faces = _surface(loops, slabs, levels, shape)
+            if last or not _falls_apart(vertices, faces, loops, slabs):
+                break
 
-    # From here on lengths are in cells; node (row, column) of a layer lies at (u, v) = (column,
-    # row). The extra half keeps loops that follow the sides of the box off the nodes.
-    origin = low - (MARGIN + 0.5) * cell
-    shape = tuple(np.ceil((high - low) / cell).astype(int)[::-1] + 2 * MARGIN + 2)
-    heights, rising = np.abs(heights - heights[0]) / cell, heights[-1] > heights[0]
-    loops = collect_loops([(loop - origin) / cell for loop in points], plane_of_loop, LEAST_AREA)
-    if not len(loops):
-        raise ValueError("the loops enclose no area")
-    fields = LoopFields(loops, group_loops(loops, heights), heights, shape)
-    vertices, faces, plane, excess = _without_splinters(*_march(*_layers(fields)))
-    vertices = polish(vertices, faces, plane, excess, loops)
-
-    upwards = planes[0, 0] if rising else -planes[0, 0]
+    upwards = planes[0, 0] if heights[-1] > heights[0] else -planes[0, 0]
     in_plane = planes[0, 1] + (origin + cell * vertices[:, :2]) @ planes[0, 2:4]
     vertices = in_plane + cell * vertices[:, 2:] * upwards
     # The in-plane frames of some scan axes are left-handed.
     if np.linalg.det([planes[0, 2], planes[0, 3], upwards]) < 0:
         faces = faces[:, ::-1]
     return vertices, np.ascontiguousarray(faces, dtype=np.int64)
+
+
+def _thin_parts_change(loops, slabs):
+    """Whether thin loops end, split or merge."""
+    members = [group.members for groups in slabs for group in groups if not group.continues]
+    return bool(members) and loops.thickness[np.concatenate(members)].min() < THIN
+
+
+def _falls_apart(vertices, faces, loops, slabs):
+    """Whether a mesh has more parts than its loops."""
+    parts = np.unique(solid_parts(loops, sum(slabs, []))[loops.solid])
+    return (connected_parts(vertices, faces)[1] > 0).sum() > len(parts)
+
+
+def _surface(loops, slabs, heights, shape):
+    """A closed mesh: bands where one loop follows one, marching cubes in all other slabs.
+
+    Returns
+    -------
+    vertices : (n, 3) float, u, v and height
+    faces : (m, 3) int
+    """
+    occupied = np.array([bool(groups) for groups in slabs])
+    rings, bands = find_bands(loops, slabs, heights)
+    if bands is not None:
+        rough = occupied.copy()
+        rough[bands.slab] = False
+        block = _blocks(rough, loops, slabs, heights, shape)
+        smooth = occupied & ~rough
+        if not smooth.any():
+            return block[:2]
+        mesh = join(*block, rings, bands.where(smooth[bands.slab]), loops, heights, smooth)
+        if not len(meeting(mesh[0])) and volumes(*mesh).sum() > 0:
+            return mesh
+    whole = [(_runs(occupied)[0][0], _runs(occupied)[-1][1])]
+    return _marched(whole, loops, slabs, heights, shape)[:2]
+
+
+def _runs(where):
+    """Starts and ends of the runs of True in (n,) bool, as a list of pairs."""
+    ends = np.flatnonzero(np.diff(where, prepend=False, append=False))
+    return list(zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True))
+
+
+def _blocks(rough, loops, slabs, heights, shape):
+    """A mesh of the `rough` slabs by marching cubes, open towards the other slabs with loops.
+
+    Marching cubes widens what is thin, so it may join loops or lose one. Where its mesh does not
+    meet the loops of an open plane one by one, `rough` is extended beyond that plane, in place.
+
+    Returns
+    -------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+    around : dict from loops on open planes to their vertices (k,), oriented like the loops
+    """
+    while True:
+        runs = _runs(rough)
+        vertices, faces, loop = _marched(runs, loops, slabs, heights, shape)
+        beyond = {}  # the slab on the other side of each open plane
+        for first, last in runs:
+            for k, slab in ((first, first - 1), (last, last)):
+                if 0 <= slab < len(slabs) and slabs[slab]:
+                    beyond[k] = slab
+        level = np.full(len(vertices), -1)
+        for k in beyond:
+            level[vertices[:, 2] == heights[k]] = k
+        # Without the caps.
+        faces = faces[(level[faces] < 0).any(axis=1)]
+        around, complete = {}, dict.fromkeys(beyond, True)
+        for ring in open_rings(faces, level, [k for k, slab in beyond.items() if slab == k]):
+            i, k = loop[ring[0]], level[ring[0]]
+            rightly = geometry.signed_area(vertices[ring, :2]) > 0
+            complete[k] &= (loop[ring] == i).all() and i not in around and rightly == loops.solid[i]
+            around[i] = ring
+        for k, slab in beyond.items():
+            rough[slab] |= not complete[k] or not all(i in around for i in loops.on_plane(k))
+        if runs == _runs(rough):
+            return vertices, faces, around
+
+
+def _marched(runs, loops, slabs, heights, shape):
+    """Closed meshes of some runs of slabs by marching cubes, together as one.
+
+    Returns
+    -------
+    vertices : (n, 3) float, u, v and height
+    faces : (m, 3) int
+    loop : (n,) int, the loop that each vertex lies on, or -1
+    """
+    parts, n_vertices = [], 0
+    for first, last in runs:
+        fields = LoopFields(loops, slabs, heights, shape, first, last)
+        vertices, faces, *rest = _without_splinters(*_march(*_layers(fields)))
+        ends = np.tile([vertices[:, 2].min(), vertices[:, 2].max()], (len(vertices), 1))
+        parts.append((vertices, faces + n_vertices, *rest, ends))
+        n_vertices += len(vertices)
+    if not parts:
+        return np.zeros((0, 3)), np.zeros((0, 3), dtype=int), np.zeros(0, dtype=int)
+    return polish(*(np.concatenate(of_all) for of_all in zip(*parts, strict=True)), loops)
 
 
 def _layers(fields):
@@ -98,16 +211,13 @@ def _layers(fields):
     heights : (layers,) float
     plane : (layers,) int, the plane of each layer, or -1
     """
-    carrying = [k for k, plane in enumerate(fields.planes) if plane is not None]
-    first = max(carrying[0] - 1, 0)
-    last = min(carrying[-1] + 1, len(fields.planes) - 1)
     stack, heights, planes = [], [], []
-    for k in range(first, last + 1):
+    for k in range(fields.first, fields.last + 1):
         empty = fields.planes[k] is None
         stack.append(empty_field((1, *fields.shape)) if empty else fields.planes[k][:, None])
         heights.append([fields.heights[k]])
         planes.append([-1 if empty else k])
-        if k < last:
+        if k < fields.last:
             fractions = _fractions(fields, k)
             thickness = fields.heights[k + 1] - fields.heights[k]
             stack.append(fields.slab(k, fractions))
@@ -119,7 +229,9 @@ def _layers(fields):
 def _fractions(fields, k):
     """Heights of the layers between planes k and k + 1, as fractions of the slab."""
     loops, thickness = fields.loops, fields.heights[k + 1] - fields.heights[k]
-    n_layers = np.clip(round(thickness), LEAST_LAYERS, MOST_LAYERS)
+    n_layers = N_LAYERS
+    if any(group.solid and group.taper for group in fields.slabs[k]):
+        n_layers = np.clip(round(thickness), N_LAYERS, MOST_LAYERS_AT_ENDS)
     steep = n_layers
     for group in fields.slabs[k]:
         if group.shift is not None:
@@ -227,3 +339,59 @@ def _march(field, heights, plane):
     at = np.stack([layer, vertices[:, 1], vertices[:, 0]])
     excess = map_coordinates(thickening, at, order=1) if thickening.any() else np.zeros(len(layer))
     return vertices, faces.astype(np.intp), plane_of_vertex, excess
+
+
+# ------------------------------------------------------------------------------- the paper's way
+
+
+def poisson_mesh(planes, loops_by_plane, depth=POISSON_DEPTH):
+    """Build a surface from loops by screened Poisson reconstruction [1], for comparison.
+
+    `reconstruct_mesh` is faster, closer to the loops and always closed. This needs pymeshlab, which
+    is not in the requirements.
+
+    Parameters
+    ----------
+    planes : (P, 4, 3) float
+    loops_by_plane : list of P lists of (k, 2) float loops
+    depth : int, of the octree
+
+    Returns
+    -------
+    vertices : (n, 3) float64
+    faces : (m, 3) int64; in general neither closed nor complete
+
+    Raises
+    ------
+    ValueError
+        When there are no loops, or one has points that are not finite.
+    UserError
+        When pymeshlab is not installed.
+
+    [1] Kazhdan and Hoppe: Screened Poisson Surface Reconstruction. TOG 32(3), 2013
+    """
+    try:
+        import pymeshlab
+    except ImportError:
+        raise files.UserError(
+            "--reco poisson needs pymeshlab, which is not installed; run: pip install pymeshlab"
+        ) from None
+    points, normals = [], []
+    for plane, loops in zip(planes, loops_by_plane, strict=True):
+        loops = [
+            geometry.resample_loop(np.asarray(loop, float), POISSON_POINTS_PER_LOOP)
+            for loop in loops
+        ]
+        for loop, loop_depth in zip(loops, nesting_depths(loops), strict=True):
+            points.append(geometry.lift(loop, plane))
+            normals.append(geometry.outward_normals(loop, loop_depth) @ plane[2:4])
+    if not points:
+        raise ValueError("there are no loops to build a surface from")
+    points, normals = np.concatenate(points), np.concatenate(normals)
+    if not np.isfinite(points).all():
+        raise ValueError("a loop has points that are not finite")
+    meshes = pymeshlab.MeshSet(verbose=False)
+    meshes.add_mesh(pymeshlab.Mesh(vertex_matrix=points, v_normals_matrix=normals))
+    meshes.generate_surface_reconstruction_screened_poisson(depth=depth)
+    mesh = meshes.current_mesh()
+    return mesh.vertex_matrix(), mesh.face_matrix().astype(np.int64)

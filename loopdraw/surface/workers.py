@@ -37,7 +37,7 @@ def build_surface(
     ----------
     planes : (P, 4, 3) float
     loops_by_plane : list of P lists of (k, 2) float loops
-    reco : "loops" (`reconstruction`) or "poisson" (`poisson`)
+    reco : "loops" (`reconstruct_mesh`) or "poisson" (`poisson_mesh`)
     resolution : int, grid cells along the longest side, of "loops"; None for the default
     seconds : float, that it may take
     waiting : function that gets the seconds gone by, about once a second, or None
@@ -60,12 +60,12 @@ def build_surface(
 
 def _build(planes, loops_by_plane, reco, resolution):
     if reco == "poisson":
-        from loopdraw.surface.poisson import poisson_mesh
+        from loopdraw.surface.reconstruction import poisson_mesh
 
         return poisson_mesh(planes, loops_by_plane)
-    from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, reconstruct_mesh
+    from loopdraw.surface.reconstruction import reconstruct_mesh
 
-    return reconstruct_mesh(planes, loops_by_plane, resolution or DEFAULT_RESOLUTION)
+    return reconstruct_mesh(planes, loops_by_plane, resolution)
 
 
 def _why_so_long(loops_by_plane, seconds):

@@ -19,8 +19,11 @@ from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, s
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.surface.correspondence import group_loops
 from loopdraw.surface.fields import THINNEST, loop_field, signed_distances
-from loopdraw.surface.poisson import poisson_mesh
-from loopdraw.surface.reconstruction import PREVIEW_RESOLUTION, reconstruct_mesh
+from loopdraw.surface.reconstruction import (
+    PREVIEW_RESOLUTION,
+    poisson_mesh,
+    reconstruct_mesh,
+)
 
 POLYLINE = REPRESENTATIONS["fixed-res-polyline"]
 PLANES = make_planes("y", 32, -0.48, 0.48)
@@ -107,6 +110,54 @@ def test_prism_is_exact(axis):
         assert mesh.area_faces[cap].sum() == pytest.approx(0.4 * 0.2, rel=1e-3)
         assert mesh.face_normals[cap][:, k] == pytest.approx(sign)
     assert farthest_from_surface(mesh, planes, [[outline]] * 6) < 1e-6
+
+
+def test_where_one_loop_follows_one_its_points_are_the_vertices():
+    outline = rectangle(0.4, 0.2, (0.1, -0.05))
+    # In another order on each plane: where a loop begins and which way it runs do not matter.
+    loops = [[np.roll(outline, k, axis=0)[:: 1 - 2 * (k % 2)]] for k in range(6)]
+    planes = make_planes("y", 6, -0.3, 0.5)
+    mesh = checked(*reconstruct_mesh(planes, loops))
+    assert len(mesh.vertices) == 6 * 4 and len(mesh.faces) == 5 * 4 * 2 + 2 * 2
+    assert mesh.volume == pytest.approx(0.4 * 0.2 * 0.8, rel=1e-9)
+    expected = np.concatenate([plane[1] + outline @ plane[2:4] for plane in planes])
+    distances, _ = cKDTree(mesh.vertices).query(expected)
+    assert distances.max() < 1e-12
+
+
+def test_bands_follow_a_slanting_tube():
+    # It moves by three times its width from plane to plane.
+    loops = [[circle(0.03, (0.18 * k, 0), 32)] for k in range(6)]
+    mesh = checked(*reconstruct_mesh(make_planes("y", 6, 0, 0.9), loops))
+    area = 16 * 0.03**2 * np.sin(2 * np.pi / 32)
+    assert len(mesh.vertices) == 6 * 32
+    assert mesh.volume == pytest.approx(0.9 * area, rel=1e-6)
+
+
+def test_marching_cubes_is_left_where_loops_cross():
+    one, other = circle(0.2, n_points=32), circle(0.1, (0.2, 0), 32)
+    loops = [[one]] * 3 + [[one, other]] + [[one]] * 4
+    planes = make_planes("y", 8, 0, 0.7)
+    mesh = checked(*reconstruct_mesh(planes, loops))
+    assert mesh.body_count == 1 and mesh.euler_number == 2
+    # Two slabs on each side of the crossing, and bands in the others.
+    on_plane = [
+        int((np.abs(mesh.vertices[:, 1] - height) < 1e-9).sum()) for height in planes[:, 1, 1]
+    ]
+    assert [count == 32 for count in on_plane] == [k not in (2, 3, 4) for k in range(8)]
+
+
+def test_loops_that_split_are_met_at_each_of_their_corners():
+    star = circle(0.3, n_points=32)
+    star[::2] *= 0.8
+    loops = [[star]] * 3 + [[circle(0.08, (-0.15, 0), 32), circle(0.08, (0.15, 0), 32)]] * 3
+    planes = make_planes("y", 6, 0, 0.5)
+    mesh = checked(*reconstruct_mesh(planes, loops, 24))
+    assert mesh.body_count == 1
+    for plane, of_plane in zip(planes[1:5], loops[1:5], strict=True):
+        points = np.concatenate([plane[1] + loop @ plane[2:4] for loop in of_plane])
+        distances, _ = cKDTree(mesh.vertices).query(points)
+        assert distances.max() < 1e-3
 
 
 def test_falling_planes_give_the_same_solid():
@@ -336,16 +387,18 @@ def test_vase_from_its_loop_sequence(seed):
     vertices -= (vertices.max(axis=0) + vertices.min(axis=0)) / 2
     vertices /= np.ptp(vertices, axis=0).max()
     original = trimesh.Trimesh(vertices, vase.tri_verts)
-    for resolution in (PREVIEW_RESOLUTION, 96):
+    for resolution in (PREVIEW_RESOLUTION, None):
         mesh, loops_by_plane = rebuilt(vertices, original.faces, resolution)
         assert mesh.body_count == 1 and mesh.euler_number == 2 - 2 * genus
         assert mesh.bounds[:, 1] == pytest.approx([-0.48, 0.48], abs=1e-12)
     assert symmetric_distance(mesh, original) < symmetric_distance(original, original) + 0.002
-    assert farthest_from_surface(mesh, PLANES, loops_by_plane) < 1e-3
+    assert farthest_from_surface(mesh, PLANES, loops_by_plane) < 1e-4
+    # Both have thin handles, which take finer cells than most vases. There are few needles.
+    assert len(mesh.faces) < 36_000
     ends = mesh.vertices[mesh.edges_unique]
     sides = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
     quality = 4 * np.sqrt(3) * mesh.area_faces / (sides[mesh.faces_unique_edges] ** 2).sum(axis=1)
-    assert quality.mean() > 0.8 and np.quantile(quality, 0.01) > 0.4  # 1 is equilateral
+    assert quality.mean() > 0.65 and np.quantile(quality, 0.05) > 0.1  # 1 is equilateral
 
 
 # -------------------------------------------------------------------------------------- any loops
