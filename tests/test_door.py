@@ -149,11 +149,12 @@ def test_encode_and_interpolate(model, tmp_path):
     mesh = trimesh.Trimesh(*make_shape("vases", 1, "test", 1))
     for name in ("vase.obj", "jug.glb"):
         mesh.export(tmp_path / name)
-    a = model.encode(str(tmp_path / "vase.obj"), fit=True)
-    b = model.encode(mesh.apply_scale(3.0), fit=True)
+    # Refining takes as many steps as its time allows.
+    a = model.encode(str(tmp_path / "vase.obj"), fit=True, refine=False)
+    b = model.encode(mesh.apply_scale(3.0), fit=True, refine=False)
     assert "on 32 of 32 planes" in a.report and np.abs(a.z - b.z).max() < 1e-3
-    b = model.encode(tmp_path / "jug.glb")
-    assert np.abs(a.z - b.z).max() < 0.1  # a GLB file holds 32-bit numbers
+    b = model.encode(tmp_path / "jug.glb", refine=False)
+    assert np.abs(a.z - b.z).max() < 0.02  # a GLB file holds 32-bit numbers
     other = -a.z
     shapes = model.interpolate(a, other, 3)
     assert [shape.number for shape in shapes] == [0, 1, 2]

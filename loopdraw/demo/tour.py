@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = Path("demo_output")
 CHECKPOINT, SOFAS = Path("checkpoints/demo-vases"), Path("checkpoints/demo-sofas")
 SHAPES = "inference"  # a folder beside the model
-EDIT = "demo-vases-edit.json"  # the latent of a vase, and one loop widened by half
+EDIT = "demo-vases-edit.json"  # the latent of a vase, and one loop made smaller and moved aside
 TEST_MESH = OUTPUT / "vases/test/vase-0000.obj"  # the model was not trained on it
 SEED = 1
 N_SAMPLES, N_INTERPOLATED, N_SOFAS = 12, 8, 6
@@ -60,7 +60,9 @@ def main():
         "a mesh the model has not seen, and roughly what it looks like to it": draw_gallery(
             [scene_of_mesh(TEST_MESH), reconstructed.scene()], "reconstruction.png", columns=2
         ),
-        "one loop widened (red), and what follows (pink)": draw_edit(before, after, "edit.png"),
+        "one loop made smaller and moved (red), and what follows (pink)": draw_edit(
+            before, after, "edit.png"
+        ),
     }
     print("\nLook at")
     for what, picture in pictures.items():

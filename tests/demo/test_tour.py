@@ -110,8 +110,8 @@ def test_the_edit_of_the_demo(model):
     (loop,) = {edit.first for edit in edit_file.edits}
     shape = LoopEditor(model, edit_file.latent, edit_file.edits).shape
     before = LoopEditor(model, edit_file.latent).shape
-    assert [e.kind for e in edit_file.edits] == ["scale"]
-    assert edit_file.edits[0].values == {"u": 1.5, "v": 1.5}
+    assert [e.kind for e in edit_file.edits] == ["scale", "move"]
+    assert edit_file.edits[0].values == {"u": 0.6, "v": 0.6}
     np.testing.assert_array_equal(shape.sequence[:loop], before.sequence[:loop])
     n_steps = min(shape.timesteps[-1], before.timesteps[-1])
     after = np.abs(shape.sequence - before.sequence)[loop + 1 : n_steps]
