@@ -15,9 +15,10 @@ from loopdraw.files import UserError
 from loopdraw.model.decoding import decode_batch
 from loopdraw.model.networks.encoders import build_decoder, build_encoder
 from loopdraw.model.networks.planned import PlannedDecoder
-from loopdraw.model.prior import NormalPrior, load_prior
+from loopdraw.model.prior import NormalPrior, SettledPrior, load_prior
 from loopdraw.options import options_for, parse_options
 from loopdraw.processes import pick_device
+from loopdraw.threads import threads_for
 
 PLAN_SHARE = 0.5  # weight of the plan's own losses
 
@@ -153,6 +154,27 @@ class LoopSeqEncoderDecoderModel:
         with torch.inference_mode():
             mu, log_sigma_squared = self.encode_distribution(batch)
             return sample_latents(mu, log_sigma_squared) if use_sigma else mu
+
+    def encode_sequences(self, sequences):
+        """The encoder's means (B, L) of sequences as `decode` gives them; float32 arrays."""
+        lengths = np.array([np.count_nonzero(self.info.planes_of(each) >= 0) for each in sequences])
+        n_steps = int(lengths.max(initial=0)) + self.info.use_eos_token
+        steps = np.arange(n_steps)[:, None]
+        sequences = np.swapaxes(sequences[:, :n_steps], 0, 1).copy()  # (T, B, F)
+        sequences[steps >= lengths] = 0
+        if self.info.representation.has_flag:
+            sequences[..., -1] = sequences[..., -1] > 0.5
+            if self.info.use_eos_token:
+                sequences[lengths, np.arange(len(lengths)), -1] = 1
+        normalised = (sequences - self.info.dataset_mean) / self.info.dataset_std
+        padding = steps >= lengths + self.info.use_eos_token
+        normalised[padding] = 0
+        normalised, padding = (
+            torch.as_tensor(array, device=self.device)
+            for array in (normalised.astype(np.float32), padding)
+        )
+        with torch.inference_mode(), threads_for(len(lengths)):
+            return self.encoder(normalised, padding)[0].cpu().numpy()
 
     def teacher_forced(self, batch, latents):
         """Decoder outputs (T, B, F) given the true timesteps before each; flags are logits.
@@ -424,7 +446,9 @@ def load_model(
     )
     model.load(folder, epoch)
     if (prior or settings.get("prior")) != "normal":
-        model.prior = load_prior(folder, model.latent_size, model.decoder, report)
+        fitted = load_prior(folder, model.latent_size, model.decoder, report)
+        settles = not (isinstance(fitted, NormalPrior) or model.needs_point_clouds)
+        model.prior = SettledPrior(fitted, model) if settles else fitted
     return model
 
 

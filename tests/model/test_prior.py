@@ -24,10 +24,11 @@ from loopdraw.model.prior import (
     FlowPrior,
     MixturePrior,
     NormalPrior,
+    SettledPrior,
     load_prior,
     save_prior,
 )
-from loopdraw.model.vae import load_model
+from loopdraw.model.vae import load_model, load_model_and_sets
 from loopdraw.options import parse_options
 
 L = 4
@@ -198,10 +199,26 @@ def test_damaged_files_are_one_line(tmp_path):
 def test_training_fits_one_and_the_model_draws_from_it(trained):
     model = loopdraw.load(trained)
     prior = model.network.prior
-    assert isinstance(prior, MixturePrior)
+    assert isinstance(prior, SettledPrior) and isinstance(prior.prior, MixturePrior)
     expected = [prior.draw(shape_generator(7, i), 1)[0] for i in range(3)]
     np.testing.assert_array_equal(model.random_latents(3, seed=7), expected)
     np.testing.assert_array_equal(model.random_latents(1, seed=7), expected[:1])
+
+
+def test_latents_settle_where_the_encoder_places_their_shapes(trained):
+    network = loopdraw.load(trained).network
+    z = network.prior.prior.draw(np.random.default_rng(0), 3)
+    settled = network.prior.draw(np.random.default_rng(0), 3)
+    assert np.abs(settled - z).max() > 1e-3
+    np.testing.assert_allclose(network.encode_sequences(network.decode(z)), settled, atol=1e-4)
+
+
+def test_sequences_are_encoded_as_those_of_a_dataset(trained):
+    model, sets = load_model_and_sets(parse_options(["--optfile", str(trained / "opt.txt")]))
+    dataset = sets["train"]
+    batch = dataset.batch(np.arange(5))
+    ours = model.encode_sequences(dataset.sequences[:5])
+    np.testing.assert_allclose(ours, model.encode(batch).numpy(), atol=1e-5)
 
 
 def test_the_prompt_draws_the_same(trained, capsys):
