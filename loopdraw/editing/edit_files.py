@@ -170,7 +170,7 @@ def check_edits(edit_file, info):
         )
     for i, edit in enumerate(edit_file.edits):
         try:
-            check_edit(edit, info.representation, info.n_timesteps)
+            check_edit(edit, info.representation, info.n_timesteps, info.n_planes)
         except UserError as error:
             raise UserError(f"edit {i + 1}: {error}") from None
 
