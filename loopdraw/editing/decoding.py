@@ -159,12 +159,12 @@ class EditedDecoder:
         with threads_for(1):
             self._advance(key)
         self._runs = {k: run for k, run in self._runs.items() if k in self._walks or not k}
-        run, any_of_planes = self._runs[key], any(self._edits[i].of_planes for i in key)
-        if any_of_planes and len(run.steps) == self.info.n_timesteps and not run.has_ended():
-            if self.untouched.n_loops < self.info.n_timesteps:
+        run, n_most = self._runs[key], self.info.n_timesteps
+        if len(run.steps) == n_most and any(step.insert is not None for step in run.steps):
+            if not run.has_ended() and self.untouched.n_loops < n_most:
                 raise UserError(
-                    f"with these edits the shape is longer than the {self.info.n_timesteps} loops "
-                    "that the model takes"
+                    f"with the inserted loops the shape is longer than the {n_most} loops that the "
+                    "model takes"
                 )
         return self._shape(run)
 
@@ -270,6 +270,7 @@ class EditedDecoder:
             self._runs[key] = _Run(self._decoder, self._latent, self.info)
         run = self._runs[key]
         if key not in self._walks:
+            run.begin()
             self._walks[key] = self._walk(key, run)
         while len(run.steps) < self.info.n_timesteps:
             if is_far_enough is not None and is_far_enough(run):
@@ -282,8 +283,7 @@ class EditedDecoder:
         return run
 
     def _walk(self, key, run):
-        """Take the steps of a run: a generator that yields True after each."""
-        run.begin()
+        """Take the steps of a run that has begun: a generator that yields True after each."""
         way = _Way()
         here = ()  # the edits of planes that cover the present plane
         while True:
@@ -390,6 +390,8 @@ class EditedDecoder:
         partner = reference.number.get((plane, index))
         if partner is None:
             return generated._replace(number=-1)
+        if share == 0:  # still in the edited plane
+            return generated._replace(number=partner)
         other = reference.rows[partner]
         points = (1 - share) * self._loop(row) + share * self._loop(other)
         return _Next(self._as_row(points, row), partner, None, is_new=True)
@@ -570,7 +572,7 @@ class _Reference:
 
     @classmethod
     def of_shape(cls, shape, info, device):
-        n_rows = shape.n_loops + info.use_eos_token
+        n_rows = np.flatnonzero(shape.sequence.any(axis=1)).max(initial=-1) + 1
         return cls(shape.sequence[:n_rows], shape.loops(), True, info, device)
 
     def first_number(self, plane):
