@@ -162,6 +162,19 @@ class Edit:
         return f"{self.kind} {range_}" + (f": {numbers}" if numbers else "")
 
 
+def ellipse_points(u, v, width, height):
+    """An ellipse about (u, v) to insert, (48, 2) float64."""
+    angles = np.arange(48) * (2 * np.pi / 48)
+    return np.array([u, v]) + 0.5 * np.stack(
+        [width * np.cos(angles), height * np.sin(angles)], axis=1
+    )
+
+
+def square_points(u, v, side):
+    """A square about (u, v) to insert, (4, 2) float64."""
+    return np.array([u, v]) + 0.5 * side * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+
+
 def make_edit(kind, first, last, **values):
     """An edit with the values given, the others such that they change nothing."""
     return Edit(kind, first, last, {**NUMBERS.get(kind, {}), **values})
@@ -191,18 +204,20 @@ def _checked_loops(loops, n_loops, one_will_do=False):
         raise ValueError(f"loops is {loops!r}, not a list of loops")
     if len(loops) != n_loops and not (one_will_do and len(loops) == 1):
         raise ValueError(f"it has {len(loops)} loops for a range of {n_loops}")
-    checked = []
-    for loop in loops:
-        try:
-            loop = np.asarray(loop, dtype=np.float64)
-        except (ValueError, TypeError):
-            loop = np.zeros(0)
-        if loop.ndim != 2 or loop.shape[1] != 2 or len(loop) < 3 or not np.isfinite(loop).all():
-            raise ValueError("a loop in it is no list of three or more points (u, v)")
-        if not np.ptp(loop, axis=0).any():
-            raise ValueError("a loop in it is a single point")
-        checked.append(loop.tolist())
-    return checked
+    return [checked_loop(loop).tolist() for loop in loops]
+
+
+def checked_loop(loop):
+    """A loop as (k, 2) float64; ValueError, when it is none."""
+    try:
+        loop = np.asarray(loop, dtype=np.float64)
+    except (ValueError, TypeError):
+        loop = np.zeros(0)
+    if loop.ndim != 2 or loop.shape[1] != 2 or len(loop) < 3 or not np.isfinite(loop).all():
+        raise ValueError("a loop in it is no list of three or more points (u, v)")
+    if not np.ptp(loop, axis=0).any():
+        raise ValueError("a loop in it is a single point")
+    return loop
 
 
 def _listed(names, word="and"):
