@@ -109,9 +109,9 @@ class LoopEditor:
         """Decode another latent, under the same edits."""
         self._set(self.edits, latent, part_of)
 
-    def set_after(self, after):
+    def set_after(self, after, part_of=None):
         """Let the untouched shape go on `after` planes after an edit; None: not at all."""
-        self._set(self.edits, after=after)
+        self._set(self.edits, after=after, part_of=part_of)
 
     @property
     def can_undo(self):

@@ -75,6 +75,19 @@ class EditSession:
             distances = [np.linalg.norm(loop - point, axis=1).min() for loop in points]
             self.pick(int(np.argmin(distances)))
 
+    def loops_of(self, edit):
+        """The places of the first and the last loop that an edit is of; None where none is left."""
+        shape = self.editor.shape
+        of = shape.planes if edit.of_planes else shape.numbers
+        places = np.flatnonzero((of >= edit.first) & (of <= edit.last))
+        return (int(places[0]), int(places[-1])) if len(places) else None
+
+    def pick_edit(self, edit):
+        """Pick the loops that an edit is of."""
+        places = self.loops_of(edit)
+        if places is not None:
+            self.pick(*places)
+
     @property
     def picked(self):
         """Whether the picked loops are there: the sequence may have become shorter."""
