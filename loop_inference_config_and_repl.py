@@ -261,6 +261,7 @@ class InferenceREPL(TerminalCmd):
             raise UserError("assign takes a name and a latent: assign a ?")
         name, word = self.new_name(words[0]), words[1]
         value = self.queue.draw(self.reader.operand(word, self.reader.check_either))
+        self.encoded.pop(name, None)  # the name no longer stands for a mesh
         self.variables[name] = value
         self.say(f"{name}: {_shape(value)}")
 

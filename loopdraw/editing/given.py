@@ -65,7 +65,7 @@ class GivenShape:
         return by_plane
 
 
-def given_shape(model, loops_by_plane, latent=None, seconds=REFINING_SECONDS):
+def given_shape(model, loops_by_plane, latent=None, seconds=None):
     """Loops as a shape that a model can edit.
 
     Parameters
@@ -73,7 +73,7 @@ def given_shape(model, loops_by_plane, latent=None, seconds=REFINING_SECONDS):
     model : vae.LoopSeqEncoderDecoderModel
     loops_by_plane : list, for each plane of the model, of lists of (k, 2) float loops
     latent : (L,) float; None: that of the encoder, improved
-    seconds : float or None, time for improving it
+    seconds : float, time for improving it; None: REFINING_SECONDS
 
     Returns
     -------
@@ -116,12 +116,12 @@ def given_shape(model, loops_by_plane, latent=None, seconds=REFINING_SECONDS):
     return GivenShape(loops, planes, sequence, np.asarray(latent, dtype=np.float64))
 
 
-def given_sequence(model, sequence, latent=None, seconds=REFINING_SECONDS):
+def given_sequence(model, sequence, latent=None, seconds=None):
     """A sequence (T, F) that is not normalised, as a `GivenShape`. See `given_shape`."""
     return given_shape(model, model.info.loops(sequence), latent, seconds)
 
 
-def given_slices(model, planes, loops_by_plane, seconds=REFINING_SECONDS):
+def given_slices(model, planes, loops_by_plane, seconds=None):
     """The loops of other planes (S, 4, 3), which must be among the model's, as a `GivenShape`.
 
     Raises
@@ -165,10 +165,11 @@ def as_batch(model, sequence, n=1):
     return Batch(inputs, inputs[1:], padding, None)
 
 
-def latent_of(model, sequence, seconds=REFINING_SECONDS):
+def latent_of(model, sequence, seconds=None):
     """The latent (L,) that a model makes of a sequence (T, F), improved for some seconds."""
     if model.needs_point_clouds:
         raise UserError("the model's encoder reads points of a mesh, not loops; encode the mesh")
+    seconds = REFINING_SECONDS if seconds is None else seconds
     batch = as_batch(model, sequence)
     return refine(model, batch, model.encode(batch), seconds=seconds).z[0].cpu().numpy()
 

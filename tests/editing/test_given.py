@@ -1,16 +1,27 @@
 """Inserted and removed loops, shapes given by their loops, and their completion."""
 
+import json
+
 import numpy as np
 import pytest
+import trimesh
+from real_session import Session, published
 from small_loops import circle
-from small_model import EGG, LATENT_SIZE, N_PLANES, N_STEPS, small_model
+from small_model import EGG, LATENT_SIZE, N_PLANES, N_STEPS, read_function, small_model
 
+import loopdraw
+from loopdraw.editing import given as given_module
+from loopdraw.editing.edit_files import check_edits, load_edits, save_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.edits import make_edit
 from loopdraw.editing.given import GivenShape, complete, given_shape, given_slices
+from loopdraw.editing.interventions import decode_with_intervention
+from loopdraw.editing.session import EditSession
 from loopdraw.files import UserError
-from loopdraw.loops.geometry import make_planes
+from loopdraw.loops.geometry import make_planes, signed_area
 from loopdraw.loops.representations import canonical_polyline
+from loopdraw.loops.slices_files import load_slices, save_slices
+from loopdraw.loops.slicing import slice_mesh
 
 MODELS = [
     ("transformer", 1, "fixed-res-polyline"),
@@ -321,3 +332,223 @@ def test_completions_from_the_first_or_the_last_plane_are_refused(planned, plane
 def test_completions_need_something_to_keep(planned):
     with pytest.raises(UserError, match="nothing to keep"):
         complete(planned, given(planned, first=5), 3, 1, np.random.default_rng(0))
+
+
+# -------------------------------------------------------------------------- files and the session
+
+
+def sample_edits():
+    return [
+        insert(3, 4, u=0.1),
+        make_edit("remove", 6, 7, loop=1),
+        make_edit("move", 8, 9, u=0.03),
+    ]
+
+
+def test_edit_files_hold_given_shapes(any_model, tmp_path):
+    editor = editor_of(any_model, sample_edits(), after=2, first=1)
+    path, info = tmp_path / "edit.json", any_model.info
+    save_edits(
+        path, info.representation, editor.latent, editor.edits, None, editor.after, editor.given
+    )
+    read = load_edits(path)
+    check_edits(read, info)
+    assert read.edits == list(editor.edits) and read.after == 2
+    again = LoopEditor(any_model, read.latent, read.edits, read.given_shape(any_model), read.after)
+    np.testing.assert_array_equal(again.shape.sequence, editor.shape.sequence)
+    assert_same_loops(again.shape.loops(), editor.shape.loops())
+    part = editor.given.below(4)
+    save_edits(path, info.representation, editor.latent, [], None, None, part)
+    assert load_edits(path).given_shape(any_model).is_whole is False
+    # What older programs can read stays as they read it.
+    save_edits(path, info.representation, editor.latent, sample_edits()[2:])
+    assert json.loads(path.read_text())["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"after": -1}, "after is -1"),
+        ({"after": True}, "after is True"),
+        ({"given": [1]}, "given loops are no"),
+        ({"given": {"whole": 1, "loops": []}}, "given loops are no"),
+        ({"given": {"whole": True, "loops": [[[[0, 0], [1, 1]]]]}}, "three or more points"),
+    ],
+)
+def test_bad_given_shapes_in_files_are_one_line(changes, reason, planned, tmp_path):
+    path = tmp_path / "edit.json"
+    save_edits(path, planned.info.representation, np.zeros(LATENT_SIZE), [insert(3, 4)])
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(UserError, match=reason):
+        load_edits(path)
+
+
+def test_intervention_functions_give_the_very_same_loops(any_model, tmp_path):
+    for of_latent in (True, False):
+        shape = given(any_model)
+        session = EditSession(
+            any_model,
+            shape.latent,
+            sample_edits()[: 1 if of_latent else 3],
+            tmp_path,
+            None,
+            None,
+            given=None if of_latent else shape,
+        )
+        editor = session.editor
+        function = read_function(session.save_intervention())
+        decoded = decode_with_intervention(any_model, editor.latent, function)
+        n_loops = editor.shape.n_loops
+        np.testing.assert_allclose(decoded[:n_loops], editor.shape.sequence[:n_loops], atol=1e-6)
+        assert not decoded[n_loops + 1 :].any()
+
+
+def test_the_session_inserts_and_removes(planned, tmp_path):
+    shape = given(planned)
+    session = EditSession(planned, shape.latent, [], tmp_path, None, None, given=shape, after=0)
+    loops = session.editor.untouched.loops()
+    assert loops[2] is shape.loops[2]
+    session.pick(2, 6)  # planes 2 to 4
+    for form in ("ellipse", "square", "copy"):
+        session.insert(form)
+        edit = session.editor.edits[-1]
+        assert (edit.kind, edit.first, edit.last) == ("insert", 2, 4)
+        assert np.array(edit.values["loops"][0])[:, 0].min() > loops[2][:, 0].max()
+        session.editor.undo()
+    session.insert("ellipse")
+    inserted = int(session.editor.shape.edited[0])
+    session.pick(inserted)
+    session.drag(1, move=(0.1, 0.2), scale=(1.5, 1.0))
+    session.adjust("move", part_of=1, u=0.3)
+    values = session.editor.edits[0].values
+    assert (values["u"], values["v"], values["scale"]) == (0.3, 0.2, 1.5)
+    assert session.values("move")["u"] == 0.3 and session.values("scale")["v"] == 1.5
+    with pytest.raises(UserError, match="moved and scaled"):
+        session.drag(2, degrees=10.0)
+    # Loops after it keep their numbers.
+    place = int(np.flatnonzero(session.editor.shape.numbers == 9)[0])
+    session.pick(place)
+    session.adjust("move", v=0.02)
+    assert session.editor.edits[-1] == make_edit("move", 9, 9, v=0.02)
+    session.pick(inserted - 1, place)
+    session.remove_loops()
+    assert session.editor.edits[-1] == make_edit("remove", 2, 5, loop=1)
+    session.pick_edit(session.editor.edits[-1])
+    assert session.editor.shape.planes[session.first] == 2
+    n_edits = len(session.editor.edits)
+    session.pick(int(np.flatnonzero(session.editor.shape.inserts == 0)[0]))
+    session.remove_loops()  # takes back the insert
+    assert len(session.editor.edits) == n_edits - 1
+    path = session.save_edit_list()
+    assert load_edits(path).after == 0 and len(load_edits(path).given) == 10
+
+
+# ---------------------------------------------------------------------------- prompt and Python
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(given_module, "REFINING_SECONDS", 0.2)
+    return Session(published(tmp_path))
+
+
+def saved_loops(session, number):
+    planes, loops = load_slices(session.folder / f"inference-{number}-slices.npz")
+    return [loop for of_plane in loops for loop in of_plane]
+
+
+def test_the_prompt_edits_loops_as_they_are(session, tmp_path, capsys):
+    """An item of the dataset, a slices file, a sequence and a mesh: without an edit, as it is."""
+    info = session.engine.info
+    mesh = trimesh.creation.icosphere(subdivisions=3, radius=0.4)
+    mesh.export("ball.stl")
+    printed = session.do(
+        "encode ball ball.stl --no-refine",
+        "submit decode gt:1 --save",
+        "submit decode $ball.loops --save",
+        "run all",
+        "submit decode ||inference/inference-0-slices.npz --save",
+        "submit decode $last_pred_seq --save",
+        "run all",
+    )
+    assert "saved" in printed
+    item = info.loops(
+        *(x[1] for x in (session.items.split.sequences, session.items.split.plane_indices))
+    )
+    n_item = sum(map(len, item))
+    assert len(saved_loops(session, 0)) == len(saved_loops(session, 2)) == n_item
+    for a, b in zip(saved_loops(session, 0), saved_loops(session, 2), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    sliced = slice_mesh(mesh.vertices, mesh.faces, info.planes).loops_by_plane
+    loops = [loop for of_plane in sliced for loop in of_plane]
+    for a, b in zip(saved_loops(session, 1), loops, strict=True):
+        assert len(a) == len(b) and abs(abs(signed_area(a)) - abs(signed_area(b))) < 1e-6
+    # With an edit; and what is saved of it can be opened again.
+    path = tmp_path / "edit.json"
+    save_edits(path, info.representation, np.zeros(8), [make_edit("move", 1, 1, u=0.02)])
+    session.do("submit decode gt:1 --edit edit.json --after keep --save", "run")
+    edited = saved_loops(session, 4)
+    np.testing.assert_allclose(
+        edited[1].mean(axis=0), saved_loops(session, 0)[1].mean(axis=0) + [0.02, 0], atol=1e-3
+    )
+    np.testing.assert_allclose(edited[2], saved_loops(session, 0)[2], atol=1e-6)
+    again = "||inference/inference-4-edit.json"
+    session.do(f"submit decode {again} --edit {again} --save", "run")
+    for a, b in zip(saved_loops(session, 5), edited, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_prompt_completes(session):
+    session.do("submit complete gt:1 2 2 --save", "run all")
+    first = saved_loops(session, 0)[:2], saved_loops(session, 1)[:2]
+    for a, b in zip(*first, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert session["last_z"].shape == (8,)
+    assert "complete" in session.do("help submit complete")
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("submit decode $mine.loops", "no mesh mine; encode mine"),
+        ("submit decode gt:999", "no such item"),
+        ("submit decode ? --after keep", "goes with --edit"),
+        ("submit decode ? --edit edit.json --after soon", "none of regenerate, keep and a number"),
+        ("submit decode gt:1 --intervene", "goes with a latent"),
+        ("submit complete gt:1 0 2", "at least 1"),
+        ("submit decode |other.npz", "planes are not those of the model"),
+    ],
+)
+def test_mistakes_are_one_line(session, capsys, line, reason):
+    edits = [make_edit("move", 1, 1, u=0.02)]
+    save_edits("edit.json", session.engine.info.representation, np.zeros(8), edits)
+    save_slices("other.npz", make_planes("y", 3, -0.1, 0.123), [[EGG]] * 3)
+    assert reason in session.fail(capsys, line)
+
+
+def test_python_adopts_edits_and_completes(planned, tmp_path):
+    model = loopdraw.Model(planned)
+    loops = loopdraw.Shape(planned.info.planes, hollow())
+    own = model.adopt(loops)
+    assert_same_loops(own.loops[3], hollow()[3][::-1])
+    handle = loopdraw.Insert((3, 5), loopdraw.ellipse(0.7, 0.0, 0.1, 0.1), v=0.1)
+    edited = own.edit(handle, loopdraw.Remove((6, 7)), after="keep")
+    assert [len(o) for o in edited.loops] == [1, 1, 2, 3, 3, 3, 1, 1, 2, 1, 0, 0, 0, 0]
+    assert_same_loops(edited.loops[8], own.loops[8])
+    # The next edits go on from there.
+    further = edited.edit(loopdraw.Move(3, u=0.02))
+    assert len(further.edits) == 3 and further.after == 0
+    assert_same_loops(further.loops[8], own.loops[8])
+    ways = own.complete(4, n=2, seed=1)
+    for way in ways:
+        assert_same_loops(way.loops[3], own.loops[3])
+        assert_same_loops(way.edit(loopdraw.Move(9, u=0.1)).loops[3], own.loops[3])
+    own.save(tmp_path / "own-slices.npz")
+    assert len(model.adopt(tmp_path / "own-slices.npz").loops[3]) == 2
+    with pytest.raises(loopdraw.UserError, match="would lose its only loop"):
+        own.edit(loopdraw.Remove(0, loop=0))
+    with pytest.raises(loopdraw.UserError, match="planes are not those"):
+        model.adopt(loopdraw.Shape(make_planes("y", 4, -0.4, 0.3), hollow()[:4]))
+    with pytest.raises(loopdraw.UserError, match="model.adopt"):
+        loops.complete(4)
