@@ -737,11 +737,11 @@ def _short(value):
 # ------------------------------------------------------------------------------------------ edits
 
 
-def _edit(kind, loop, **values):
+def _edit(kind, range_, /, **values):
     from loopdraw.editing.edits import make_edit
 
     try:
-        first, last = loop if isinstance(loop, (tuple, list)) else (loop, loop)
+        first, last = range_ if isinstance(range_, (tuple, list)) else (range_, range_)
         return make_edit(kind, first, last, **values)
     except ValueError as error:
         raise UserError(f"{kind}: {error}") from None

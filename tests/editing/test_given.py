@@ -385,7 +385,7 @@ def test_bad_given_shapes_in_files_are_one_line(changes, reason, planned, tmp_pa
 
 def test_intervention_functions_give_the_very_same_loops(any_model, tmp_path):
     for of_latent in (True, False):
-        shape = given(any_model)
+        shape = given(any_model, inner=range(2, 5))
         session = EditSession(
             any_model,
             shape.latent,
@@ -404,7 +404,7 @@ def test_intervention_functions_give_the_very_same_loops(any_model, tmp_path):
 
 
 def test_the_session_inserts_and_removes(planned, tmp_path):
-    shape = given(planned)
+    shape = given(planned, inner=range(2, 6))
     session = EditSession(planned, shape.latent, [], tmp_path, None, None, given=shape, after=0)
     loops = session.editor.untouched.loops()
     assert loops[2] is shape.loops[2]
@@ -473,10 +473,7 @@ def test_the_prompt_edits_loops_as_they_are(session, tmp_path, capsys):
         "run all",
     )
     assert "saved" in printed
-    item = info.loops(
-        *(x[1] for x in (session.items.split.sequences, session.items.split.plane_indices))
-    )
-    n_item = sum(map(len, item))
+    n_item = int((session.items.split.plane_indices[1] >= 0).sum())
     assert len(saved_loops(session, 0)) == len(saved_loops(session, 2)) == n_item
     for a, b in zip(saved_loops(session, 0), saved_loops(session, 2), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -489,9 +486,8 @@ def test_the_prompt_edits_loops_as_they_are(session, tmp_path, capsys):
     save_edits(path, info.representation, np.zeros(8), [make_edit("move", 1, 1, u=0.02)])
     session.do("submit decode gt:1 --edit edit.json --after keep --save", "run")
     edited = saved_loops(session, 4)
-    np.testing.assert_allclose(
-        edited[1].mean(axis=0), saved_loops(session, 0)[1].mean(axis=0) + [0.02, 0], atol=1e-3
-    )
+    moved = canonical_polyline(saved_loops(session, 0)[1]) + [0.02, 0]
+    np.testing.assert_allclose(edited[1].mean(axis=0), moved.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(edited[2], saved_loops(session, 0)[2], atol=1e-6)
     again = "||inference/inference-4-edit.json"
     session.do(f"submit decode {again} --edit {again} --save", "run")
