@@ -217,20 +217,14 @@ class EditedDecoder:
         -------
         dict of int to (F,) float64 : timestep, not normalised
         """
-        shape = self.decode(edits, after)
+        self.decode(edits, after)
         run = self._runs[self._everything()]
         with torch.inference_mode():
-            put = {
+            return {
                 t: self.info.unnormalise(run.taken[t].cpu().numpy())
                 for t in range(len(run.steps))
                 if not torch.equal(run.generated(t), run.taken[t])
             }
-        if not self.info.use_eos_token:  # nothing else tells where it ends
-            n_steps = int(shape.timesteps.max(initial=-1)) + 1
-            if shape.n_loops and not shape.sequence[n_steps:].any():
-                n_features = self.info.representation.n_features
-                put |= {t: np.zeros(n_features) for t in range(n_steps, self.info.n_timesteps)}
-        return put
 
     def starting_centres(self, edits, after=None):
         """Where the loops that edits change lie before they are changed.
