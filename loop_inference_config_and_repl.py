@@ -13,9 +13,13 @@ any object with these methods:
 `closest_matches(sequences) -> (n, 2) float or None`
     For each sequence of a (n, timesteps, features) array, index and mean squared difference of the
     nearest training item; None without a dataset.
-`edit(title, latent, edit_file, read_latent, read_loops) -> latent, sequence, message`
-    Let the user edit a shape in a window; `UserError` where no window can be opened.
+`edit(title, latent, edit_file, read_latent, read_loops, given, after)`
+    Let the user edit a shape in a window: its latent, sequence and a message; `UserError` where no
+    window can be opened.
 `loops_of(sequence) -> list of (k, 2) loops`
+`given_item(index)`, `given_slices(planes, loops)`, `given_file(edit_file) -> GivenShape`
+    A shape given by its loops: an item of the dataset, slices, what an edit file holds (or None).
+`given_mesh(encoded) -> GivenShape`
 `encode_mesh(path, fit, refine) -> own_mesh.EncodedMesh`
 """
 
@@ -39,13 +43,14 @@ from loopdraw.prompt.actions import (
     WordParser,
     counted,
     make_submit_parser,
+    parse_after,
     parse_submit,
     submit_help,
 )
 from loopdraw.prompt.queue import ActionQueue
 from loopdraw.prompt.runner import Runner
 from loopdraw.prompt.terminal import TerminalCmd, last_word, matching_files, starting
-from loopdraw.prompt.variables import LATENT_HELP, RUN_VARIABLES, ValueReader, Variables
+from loopdraw.prompt.variables import LATENT_HELP, LOOPS_HELP, RUN_VARIABLES, ValueReader, Variables
 
 
 @dataclass
@@ -78,7 +83,8 @@ class InferenceREPL(TerminalCmd):
         self.settings = settings
         self.engine = engine
         self.variables = Variables(engine.closest_matches)
-        self.reader = ValueReader(settings, self.variables)
+        self.reader = ValueReader(settings, self.variables, self._read_given)
+        self.encoded = {}  # name of a variable -> EncodedMesh
         self.queue = ActionQueue(self.reader, settings.seed)
         self.runner = Runner(self.queue, engine, self.variables, screen=self)
 
@@ -141,30 +147,42 @@ class InferenceREPL(TerminalCmd):
     # -------------------------------------------------------------- editing, and meshes of your own
 
     def do_edit(self, line):
-        """edit <z> [--edit <file>]      change loops of a shape with the mouse, in a window
+        """edit <z> [--edit <file>] [--after <what>]      change loops of a shape with the mouse
 
-        The loops above follow as you drag; the panel saves the shape and more. When you close the
-        window, the edit list is kept in a file, and last_z and last_pred_seq are the shape's.
+        A window opens. The loops above follow as you drag; the panel saves the shape and more.
+        When you close it, the edit list is kept in a file, and last_z and last_pred_seq are the
+        shape's. <z> is a latent, or a shape given by its loops ("help loops").
 
         edit ?                                     a random shape
         edit ||inference/inference-0-edit.json     a saved edit list, with its latent
         edit $a --edit ||inference/inference-0-edit.json    the same edits of another shape
 
-        In a script: submit decode <z> --edit <file> --save
+        edit $mine.loops                           a mesh that was encoded, as it is
+        edit $mine.loops --after keep              the loops above an edited one stay, too
+
+        --after is regenerate, keep or a number of planes, as with submit decode ("help submit
+        decode"). In a script: submit decode <z> --edit <file> --save
         """
-        parser = WordParser(prog="edit", usage="edit <z> [--edit <file>]", add_help=False)
+        usage = "edit <z> [--edit <file>] [--after <what>]"
+        parser = WordParser(prog="edit", usage=usage, add_help=False)
         parser.add_argument("z", metavar="<z>")
         parser.add_argument("--edit")
+        parser.add_argument("--after")
         given = parser.parse_intermixed_args(_words(line))
         file = given.edit or (given.z if given.z.endswith(".json") else None)
         edit_file = None if file is None else load_edits(self.reader.path(file))
-        latent = self._value(given.z, self.reader.check_latent)
+        operand, shape = self.reader.shape(given.z)
+        latent = self.queue.draw(operand)
+        after = None if edit_file is None else edit_file.after
+        after = parse_after(given.after) if given.after else after
         latent, sequence, message = self.engine.edit(
             f"edit {given.z}",
             latent,
             edit_file,
             read_latent=lambda word: self._value(word, self.reader.check_latent),
             read_loops=self._read_loops,
+            given=shape,
+            after=after,
         )
         self.variables["last_z"], self.variables["last_pred_seq"] = latent, sequence
         self.say(f"edit {given.z}: {message}")
@@ -181,6 +199,9 @@ class InferenceREPL(TerminalCmd):
         The latent is improved until the shape comes nearer to the mesh, for three seconds at
         most; --no-refine keeps the one that the encoder gives.
 
+        $chair is then the model's version. $chair.loops are the mesh's own loops, which can be
+        edited and completed ("help loops").
+
         What is said then is how many of its loops the model can take, whether the shape that the
         model makes of them is the same, a similar or another one, and why when it is far.
         """
@@ -194,7 +215,26 @@ class InferenceREPL(TerminalCmd):
         name = self.new_name(given.name)
         encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit, given.refine)
         self.variables[name] = encoded.latent
+        self.encoded[name] = encoded
         self.say(f"{name}: {encoded.report}")
+
+    def _read_given(self, word):
+        """The GivenShape that a word of "help loops" names, or None."""
+        if word.startswith("$") and word.endswith(".loops"):
+            name = word[1 : -len(".loops")]
+            if name not in self.encoded:
+                raise UserError(f"{word}: no mesh {name}; encode {name} <mesh file> reads one")
+            return self.engine.given_mesh(self.encoded[name])
+        if word.startswith("gt:"):
+            return self.engine.given_item(_whole_number(word[3:], "gt", 0))
+        if word.startswith("|") and word.endswith(".npz"):
+            try:
+                return self.engine.given_slices(*load_slices(self.reader.path(word)))
+            except UserError as error:
+                raise UserError(f"{word}: {error}") from None
+        if word.startswith("|") and word.endswith(".json"):
+            return self.engine.given_file(load_edits(self.reader.path(word)))
+        return None
 
     def _value(self, word, check):
         return self.queue.draw(self.reader.operand(word, check))
@@ -222,6 +262,7 @@ class InferenceREPL(TerminalCmd):
             raise UserError("assign takes a name and a latent: assign a ?")
         name, word = self.new_name(words[0]), words[1]
         value = self.queue.draw(self.reader.operand(word, self.reader.check_either))
+        self.encoded.pop(name, None)  # the name no longer stands for a mesh
         self.variables[name] = value
         self.say(f"{name}: {_shape(value)}")
 
@@ -303,6 +344,8 @@ class InferenceREPL(TerminalCmd):
             self.say(make_submit_parser(words[1]).format_help().rstrip())
         elif words in (["latents"], ["latent"]):
             self.say(LATENT_HELP.format(prior=self.settings.prior.description))
+        elif words == ["loops"]:
+            self.say(LOOPS_HELP)
         elif len(words) == 1 and words[0] in self.verbs():
             self.say(inspect.getdoc(getattr(self, f"do_{words[0]}")))
             if words == ["variables"]:
@@ -327,7 +370,9 @@ class InferenceREPL(TerminalCmd):
 
     def complete_help(self, text, line, begin, end):
         words = line[:begin].split()
-        return starting(text, KINDS if words[1:] == ["submit"] else [*self.verbs(), "latents"])
+        return starting(
+            text, KINDS if words[1:] == ["submit"] else [*self.verbs(), "latents", "loops"]
+        )
 
     def complete_encode(self, text, line, begin, end):
         if len(line[:begin].split()) < 2:
@@ -363,7 +408,8 @@ quit                 leave (or Ctrl-D)
 To start:   submit sample 3 --save
             run all
 More:       help submit     what can be made
-            help latents    how a latent is written"""
+            help latents    how a latent is written
+            help loops      how a shape is given by its loops"""
 
 
 def _words(line):

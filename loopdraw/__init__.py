@@ -24,6 +24,9 @@ _HOMES = {
     "Rotate": "loopdraw.shapes",
     "Square": "loopdraw.shapes",
     "Replace": "loopdraw.shapes",
+    "Insert": "loopdraw.shapes",
+    "Remove": "loopdraw.shapes",
+    "ellipse": "loopdraw.shapes",
     "UserError": "loopdraw.files",
 }
 

@@ -46,7 +46,9 @@ class Shape:
         self.edits = []
         self.number = number
         self.report = ""
+        self.after = None  # what comes above the edits, see `edit`
         self._model = model
+        self._given = None  # an `editing.given.GivenShape`, where the loops are edited as they are
         self._before = None  # the Shape before the edits
         self._edited = self._regenerated = ()  # numbers of the loops that edits changed
 
@@ -65,14 +67,19 @@ class Shape:
         """
         return reconstruct(self)
 
-    def edit(self, *edits):
+    def edit(self, *edits, after="as it is"):
         """The shape under edits: loops change, and the model regenerates those after them.
 
-        The loops of an edit are counted as in the sequence, from 0.
+        The loops of an edit are counted as in the sequence, from 0; the planes of an `Insert` or a
+        `Remove` as in `planes`.
 
         Parameters
         ----------
-        edits : `Move`, `Scale`, `Rotate`, `Square`, `Replace`, added to those the shape has
+        edits : `Move`, `Scale`, `Rotate`, `Square`, `Replace`, `Insert`, `Remove`, added to those
+            the shape has
+        after : what comes above the edited loops: "regenerate", "keep" (what was there before the
+            edits), or a number of planes, over which the loops return to what was there. By default
+            as it is: "regenerate", unless it was set before.
 
         Returns
         -------
@@ -81,14 +88,15 @@ class Shape:
         Raises
         ------
         UserError
-            When the shape has no latent, or an edit does not fit the model.
+            When the shape has no latent, or an edit does not fit the model or the shape.
         """
         from loopdraw.editing.editor import LoopEditor
         from loopdraw.editing.edits import Edit
 
         if self.z is None or self._model is None:
             raise UserError(
-                "edit: only shapes made by a model can be edited; encode the mesh first"
+                "edit: only shapes made by a model can be edited; encode the mesh first, or let "
+                "model.adopt take its loops"
             )
         for edit in edits:
             if not isinstance(edit, Edit):
@@ -96,15 +104,67 @@ class Shape:
                     f"edit: {edit!r} is not an edit such as loopdraw.Move(loop=3, u=0.1)"
                 )
         edits = [*self.edits, *edits]
+        after = self.after if after == "as it is" else _planes_until_it_is_back(after)
         try:
-            edited = LoopEditor(self._model.network, self.z, edits).shape
-        except ValueError as error:
+            edited = LoopEditor(self._model.network, self.z, edits, self._given, after).shape
+        except (ValueError, UserError) as error:
             raise UserError(f"edit: {error}") from None
-        shape = self._model.shape_of(edited.sequence, self.z, self.number)
-        shape.edits = edits
+        shape = self._with_loops(edited)
+        shape.edits, shape.after = edits, after
         shape._before = self._before or self
         shape._edited, shape._regenerated = edited.edited, edited.regenerated
         return shape
+
+    def _with_loops(self, edited):
+        """A shape with the loops of a `decoding.EditedShape`, which remembers where it is from."""
+        shape = Shape(
+            self.planes,
+            edited.loops_by_plane,
+            z=self.z,
+            sequence=edited.sequence,
+            number=self.number,
+            model=self._model,
+        )
+        shape._given = self._given
+        return shape
+
+    def complete(self, plane, n=1, seed=None):
+        """Different ways to go on with the shape above its loops on planes below `plane`.
+
+        Parameters
+        ----------
+        plane : int, the first plane that is made anew
+        n : int, how many
+        seed : int, or None for others each time
+
+        Returns
+        -------
+        list of n Shape, which keep the loops below when they are edited
+
+        Raises
+        ------
+        UserError
+            When the shape was not made by a model, or nothing lies below or above the plane.
+        """
+        from loopdraw.editing import given as given_shapes
+
+        _check_count(n, "complete: n", 1)
+        _check_count(plane, "complete: plane")
+        if seed is not None:
+            _check_count(seed, "seed")
+        if self._model is None or self.z is None:
+            raise UserError("complete: let model.adopt take the loops of the shape first")
+        network = self._model.network
+        given = given_shapes.given_shape(network, self.loops, self.z)
+        shapes = []
+        rng = np.random.default_rng(seed)
+        for number, (part, whole) in enumerate(
+            given_shapes.complete(network, given, plane, n, rng)
+        ):
+            shape = self._with_loops(whole)
+            shape.z, shape.number, shape._given = part.latent, number, part
+            shapes.append(shape)
+        return shapes
 
     def save(self, path):
         """Write a file of the kind that its name ends in.
@@ -404,6 +464,49 @@ class Model:
         shape.report = encoded.report
         return shape
 
+    def adopt(self, shape, fit=False):
+        """A shape whose own loops can be edited and completed, instead of the model's version.
+
+        Parameters
+        ----------
+        shape : a mesh, as for `encode`; a Shape, whose planes must be among the model's; or the
+            path of a `-slices.npz` file
+        fit : bool, as for `encode`
+
+        Returns
+        -------
+        Shape, with the latent that the model makes of it
+
+        Raises
+        ------
+        UserError
+            When it is none of these, lies on other planes, or has more loops than the model takes.
+        """
+        from loopdraw.editing import given as given_shapes
+
+        if isinstance(shape, (str, os.PathLike)) and str(shape).endswith(".npz"):
+            from loopdraw.loops.slices_files import load_slices
+
+            shape = Shape(*load_slices(shape))
+        report = ""
+        if isinstance(shape, Shape):
+            given = given_shapes.given_slices(self.network, shape.planes, shape.loops)
+        else:
+            from loopdraw.evaluation.own_mesh import encode_mesh
+
+            encoded = encode_mesh(self.network, _checked_mesh(shape), fit)
+            given = given_shapes.given_shape(self.network, encoded.loops_by_plane, encoded.latent)
+            report = encoded.report
+        own = Shape(
+            self.planes,
+            given.loops_by_plane(len(self.planes)),
+            z=given.latent,
+            sequence=_padded(given.sequence, self.info.n_timesteps),
+            model=self,
+        )
+        own.report, own._given = report, given
+        return own
+
     def interpolate(self, a, b, n):
         """Shapes from latents on the line from one to another, ends included.
 
@@ -625,6 +728,21 @@ def _checked_mesh(mesh):
     return vertices, faces
 
 
+def _padded(sequence, n_timesteps):
+    """A sequence (t, F) with zeros up to `n_timesteps`."""
+    padded = np.zeros((n_timesteps, sequence.shape[1]), dtype=np.float32)
+    padded[: len(sequence)] = sequence
+    return padded
+
+
+def _planes_until_it_is_back(after):
+    """The number of planes that "keep", "regenerate" or a number stands for; None: never."""
+    if after in ("keep", "regenerate"):
+        return 0 if after == "keep" else None
+    _check_count(after, 'edit: after, unless "keep" or "regenerate",')
+    return int(after)
+
+
 def _check_count(value, name, least=0):
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise UserError(f"{name} is {_short(value)}, not a whole number from {least} on")
@@ -638,11 +756,11 @@ def _short(value):
 # ------------------------------------------------------------------------------------------ edits
 
 
-def _edit(kind, loop, **values):
+def _edit(kind, range_, /, **values):
     from loopdraw.editing.edits import make_edit
 
     try:
-        first, last = loop if isinstance(loop, (tuple, list)) else (loop, loop)
+        first, last = range_ if isinstance(range_, (tuple, list)) else (range_, range_)
         return make_edit(kind, first, last, **values)
     except ValueError as error:
         raise UserError(f"{kind}: {error}") from None
@@ -678,3 +796,26 @@ def Replace(loop, loops):
     if isinstance(loops, (list, tuple)) and loops and np.shape(loops[0]) == (2,):
         loops = [loops]
     return _edit("replace", loop, loops=loops)
+
+
+def Insert(plane, loop, u=0.0, v=0.0, scale=1.0):
+    """Insert a loop in a plane, or in each plane of a range (first, last).
+
+    `loop` is (k, 2) points, such as `loopdraw.ellipse` gives, or a list of such loops, one for
+    each plane. It is scaled about its centre and moved by (u, v).
+    """
+    loops = [loop] if np.ndim(loop[0]) == 1 else list(loop)
+    loops = [np.asarray(points).tolist() for points in loops]
+    return _edit("insert", plane, loops=loops, u=u, v=v, scale=scale)
+
+
+def Remove(plane, loop=1):
+    """Remove the loop of this number, counted from 0, of a plane or of those of a range."""
+    return _edit("remove", plane, loop=loop)
+
+
+def ellipse(u, v, width, height):
+    """The points of an ellipse about (u, v), to insert."""
+    from loopdraw.editing.edits import ellipse_points
+
+    return ellipse_points(u, v, width, height)

@@ -1,11 +1,32 @@
-"""Decoding a latent under a list of edits, again and again as the list changes.
+"""Decoding a shape under a list of edits, again and again as the list changes.
 
-Two rules give the loops of an edited shape, one after the other:
+The shape is that of a latent, or one given by its loops (`given.GivenShape`). Four rules give the
+loops of an edited shape, one after the other:
 
-1. A loop that no edit covers is what the decoder generates to follow the loops before it, edited
-   or not. Up to the first edited loop that is the untouched shape, to the last bit.
+1. A loop that no edit covers is what comes after the loops before it, edited or not. Up to the
+   first edited loop that is the untouched shape, to the last bit; where loops are given, the given
+   ones. After it, it is what the decoder generates; or else, by the choice of `after`, what the
+   untouched shape has there, at once or on a way of N planes (rule 5).
 2. A loop that edits cover is the loop that the shape has there *without these edits* (but with all
    others), changed by them in the order of the list.
+3. In the planes that an insert or a remove covers, all loops are those that the shape has there
+   *without these inserts and removes* (but with all other edits), less those that are removed, and
+   with those that are inserted; the larger ones come first. A removed loop is one of the loops of
+   the plane as they are without these edits, counted from 0. Rule 2 applies to the loops that stay.
+4. The first loop after such planes opens a plane. Where the decoder would rather go on in the last
+   of them, the loop that opens the next plane without these edits takes its place.
+5. With `after` 0, loops that no edit covers are always those of the untouched shape. With N, the
+   decoder generates them, and N planes after the last edited one the untouched shape goes on. On
+   the i-th plane in between, each loop is i / (N + 1) of the way from the generated loop to the
+   untouched one of the same number in the plane. A loop that only the generated shape has stays on
+   these planes as it is; one that only the untouched shape has comes back after them.
+
+Loops have numbers, counted from 0 in the order of the sequence. Inserted loops have none, and
+removed loops keep theirs: the loops before an insert or a remove, in its planes, and above them
+are counted as if it were not there. On the way back to the untouched shape, loops have its numbers.
+
+An insert does nothing in a plane that the shape does not reach, nor does a remove where there is no
+such loop.
 
 For an edit of one loop the second rule says what an intervention function does: change what was
 just generated. For a range it makes the whole range move as one: each of its loops is changed once,
@@ -17,13 +38,17 @@ loops before.
 
 import dataclasses
 import functools
+import itertools
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from loopdraw.editing.edits import apply_edits
+from loopdraw.editing.edits import apply_edits, edit_functions
 from loopdraw.files import UserError
-from loopdraw.loops.geometry import lift
+from loopdraw.loops.geometry import lift, signed_area
+from loopdraw.loops.nesting import outlines_cross
+from loopdraw.loops.representations import ellipse_loop
 from loopdraw.model.decoding import STEPS_BETWEEN_END_CHECKS
 from loopdraw.threads import threads_for
 
@@ -32,8 +57,8 @@ from loopdraw.threads import threads_for
 class EditedShape:
     """The loops of a shape under an edit list.
 
-    `edited`, `regenerated` and `timesteps` speak of the loops in the order of `loops_by_plane`,
-    plane after plane, numbered from 0.
+    The attributes from `timesteps` on speak of the loops in the order of `loops_by_plane`, plane
+    after plane, in places counted from 0.
 
     Attributes
     ----------
@@ -41,18 +66,24 @@ class EditedShape:
         Not normalised, all zero from its end on; what `LoopSeqEncoderDecoderModel.decode` gives.
     loops_by_plane : list of lists of (k, 2) float64 loops
     timesteps : (n_loops,) int
-        The timestep of each loop: what edits call its number.
+        The timestep of each loop.
+    numbers : (n_loops,) int
+        What edits call the loop; -1 for those that have no number.
+    inserts : (n_loops,) int
+        The place in the edit list of the edit that inserted the loop; -1: none did.
     planes : (n_loops,) int
         The plane of each loop.
     edited : (n,) int
-        Numbers of the loops that an edit changed.
+        Places of the loops that an edit changed or inserted.
     regenerated : (n,) int
-        Numbers of the loops after the first edited one that no edit changed.
+        Places of the other loops that are not those of the untouched shape.
     """
 
     sequence: np.ndarray
     loops_by_plane: list
     timesteps: np.ndarray
+    numbers: np.ndarray
+    inserts: np.ndarray
     planes: np.ndarray
     edited: np.ndarray
     regenerated: np.ndarray
@@ -71,146 +102,528 @@ class EditedShape:
 
 
 class EditedDecoder:
-    """Decodes one latent under changing edit lists, keeping what a change leaves as it was.
+    """Decodes one shape under changing edit lists, keeping what a change leaves as it was.
 
     Parameters
     ----------
     model : vae.LoopSeqEncoderDecoderModel
     latent : (L,) float
+    given : given.GivenShape, or None for the shape of the latent
     """
 
-    def __init__(self, model, latent):
+    def __init__(self, model, latent, given=None):
         model.eval()
         self.info = model.info
         self._decoder = model.decoder
         latent = checked_latent(latent, model.latent_size)
         self._latent = torch.tensor(latent, dtype=torch.float32, device=model.device)[None]
+        self._given = (
+            None
+            if given is None
+            else _Reference(
+                given.sequence, given.loops, given.is_whole, self.info, self._latent.device
+            )
+        )
+        self._planes = _planes_in_turn(given, self.info.n_planes)
         self._edits = []  # those in force
-        # One run for each set of edits that is decoded, named by places in the list of edits in
-        # force. The empty one is the untouched shape.
+        self._after = None
+        # One run for each set of edits that is decoded, named by places in the list of edits. The
+        # empty one is the untouched shape.
         self._runs = {}
-        self._n_fresh = {}  # steps of each run that agree with the edits now in force
+        self._walks = {}  # of each run, the generator that takes it further
 
-    def decode(self, edits):
+    def decode(self, edits, after=None):
         """The shape under a list of edits.
 
         Parameters
         ----------
         edits : list of Edit that the model can take (`edits.check_edit`)
+        after : int or None
+            How many planes after an edit the untouched shape goes on; None: not at all.
 
         Returns
         -------
         EditedShape
+
+        Raises
+        ------
+        UserError
+            When an inserted loop crosses another one of its plane, a plane would lose its only
+            loop, or the inserted loops are more than the model takes.
         """
-        self._edits = [edit for edit in edits if edit.acts()]
-        self._n_fresh = {}
-        everything = tuple(range(len(self._edits)))
+        if self._given is None and after is not None:
+            self._own_reference  # noqa: B018  (needs decoding of its own)
+        self._edits, self._after = list(edits), after
+        self._walks = {}
+        key = self._everything()
         with threads_for(1):
-            self._advance(everything)
-        self._runs = {key: r for key, r in self._runs.items() if key in self._n_fresh or not key}
-        return self._shape(everything)
+            self._advance(key)
+        self._runs = {k: run for k, run in self._runs.items() if k in self._walks or not k}
+        run, n_most = self._runs[key], self.info.n_timesteps
+        if len(run.steps) == n_most and any(step.insert is not None for step in run.steps):
+            if not run.has_ended() and self.untouched.n_loops < n_most:
+                raise UserError(
+                    f"with the inserted loops the shape is longer than the {n_most} loops that the "
+                    "model takes"
+                )
+        return self._shape(run)
 
     @functools.cached_property
     def untouched(self):
         """The `EditedShape` without edits."""
-        self._n_fresh = {}
+        kept = self._edits, self._after, self._walks
+        self._edits, self._after, self._walks = [], None, {}
         with threads_for(1):
             self._advance(())
-        return self._shape(())
+        shape = self._shape(self._runs[()])
+        self._edits, self._after, self._walks = kept
+        return shape
+
+    @functools.cached_property
+    def _own_reference(self):
+        """The untouched shape of the latent, as if it were given."""
+        return _Reference.of_shape(self.untouched, self.info, self._latent.device)
+
+    @property
+    def _reference(self):
+        """The shape that loops are taken from, a `_Reference`; None: from the decoder alone."""
+        if self._given is None and self._after is not None:
+            return self._own_reference
+        return self._given
 
     def starting_loops(self, edits):
         """The loops that edits of a range start from, where they are not what is generated.
 
         Parameters
         ----------
-        edits : list of Edit
+        edits : list of Edit, none of planes
+
+        Returns
+        -------
+        dict of int to (F,) float64 : number, not normalised
+        """
+        self.decode(edits)
+        steps = self._runs[self._everything()].steps
+        return {
+            step.number: self.info.unnormalise(step.start.cpu().numpy())
+            for step in steps
+            if step.is_based
+        }
+
+    def put_loops(self, edits, after=None):
+        """All loops of the edited shape that are not what the decoder generates there.
 
         Returns
         -------
         dict of int to (F,) float64 : timestep, not normalised
         """
-        self.decode(edits)
-        everything = tuple(range(len(self._edits)))
-        recipes = self._runs[everything].recipes[: self._n_fresh[everything]]
-        return {
-            t: self.info.unnormalise(base.cpu().numpy())
-            for t, (_, base) in enumerate(recipes)
-            if base is not None
-        }
+        self.decode(edits, after)
+        run = self._runs[self._everything()]
+        with torch.inference_mode():
+            return {
+                t: self.info.unnormalise(run.taken[t].cpu().numpy())
+                for t in range(len(run.steps))
+                if not torch.equal(run.generated(t), run.taken[t])
+            }
 
-    def starting_centres(self, edits):
+    def starting_centres(self, edits, after=None):
         """Where the loops that edits change lie before they are changed.
-
-        Parameters
-        ----------
-        edits : list of Edit
 
         Returns
         -------
-        dict of int to (3,) float64 : timestep of each edited loop, its centre in space
+        dict of int to (3,) float64 : number of each edited loop, its centre in space
         """
-        shape = self.decode(edits)
-        run = self._runs[tuple(range(len(self._edits)))]
+        shape = self.decode(edits, after)
+        steps = self._runs[self._everything()].steps
         centres = {}
-        for t in shape.timesteps[shape.edited].tolist():
-            base = run.recipes[t][1]
-            start = self.info.unnormalise(
-                (run.generated[t] if base is None else base).cpu().numpy()
-            )
+        for place in shape.edited.tolist():
+            step = steps[shape.timesteps[place]]
+            if step.start is None:
+                continue
+            start = self.info.unnormalise(step.start.cpu().numpy())
             is_polyline = self.info.representation.is_polyline
             centre = start[:-1].reshape(-1, 2).mean(axis=0) if is_polyline else start[:2]
-            plane = shape.planes[np.searchsorted(shape.timesteps, t)]
-            centres[t] = lift(centre, self.info.planes[plane])
+            centres[step.number] = lift(centre, self.info.planes[shape.planes[place]])
         return centres
 
+    def _everything(self):
+        return tuple(i for i, edit in enumerate(self._edits) if edit.acts())
+
+    # -------------------------------------------------------------------------------- the rules
+
     @torch.inference_mode()
-    def _advance(self, key, n_wanted=None):
-        """Bring a run up to date, as far as `n_wanted` steps, or until its sequence has ended.
+    def _advance(self, key, is_far_enough=None):
+        """Take a run further, until a function of it says so or it has ended; the run.
 
         Parameters
         ----------
         key : tuple of int, places of the edits that it is under
-        n_wanted : int or None
+        is_far_enough : function (run), or None
         """
         if key not in self._runs:
             self._runs[key] = _Run(self._decoder, self._latent, self.info)
         run = self._runs[key]
-        t = self._n_fresh.get(key, 0)
-        while t < (self.info.n_timesteps if n_wanted is None else n_wanted):
-            covering = [i for i in key if self._edits[i].covers(t)]
-            edits, base = [self._edits[i] for i in covering], None
-            if any(edit.first < t for edit in edits):
-                without = tuple(i for i in key if i not in covering)
-                if self._n_fresh.get(without, 0) <= t:
-                    self._advance(without, 1 + max(edit.last for edit in edits))
-                base = self._runs[without].taken[t]
-            run.make(t, edits, base)
-            t += 1
-            if n_wanted is None and t % STEPS_BETWEEN_END_CHECKS == 0 and run.has_ended(t):
+        if key not in self._walks:
+            run.begin()
+            self._walks[key] = self._walk(key, run)
+        while len(run.steps) < self.info.n_timesteps:
+            if is_far_enough is not None and is_far_enough(run):
                 break
-        self._n_fresh[key] = t
+            if not next(self._walks[key], False):
+                break
+            if is_far_enough is None and len(run.steps) % STEPS_BETWEEN_END_CHECKS == 0:
+                if run.has_ended():
+                    break
+        return run
 
-    def _shape(self, key):
-        info = self.info
-        n_steps = self._n_fresh[key]
+    def _walk(self, key, run):
+        """Take the steps of a run that has begun: a generator that yields True after each."""
+        way = _Way()
+        here = ()  # the edits of planes that cover the present plane
+        while True:
+            opens = False
+            next_ = self._base(key, here, way.plane, way.index)
+            if next_ is None:
+                if here:
+                    yield from self._close_plane(run, way)
+                next_, opens, here = self._leave(key, run, way, here)
+                if next_ is None:
+                    return
+            if opens:
+                way.open_plane(self._inserts(here, way.plane + 1))
+            while way.waiting and way.waiting[0].area > _area(self._loop(next_.row)):
+                self._insert(run, way)
+                yield True
+            if next_.number >= 0:
+                way.number = next_.number + 1
+            way.index += 1
+            if any(self._removes(i, way.index - 1) for i in here):
+                way.acted(self._after)
+                continue
+            self._take(key, run, way, next_, here)
+            yield True
+
+    def _leave(self, key, run, way, here):
+        """What comes after the loops that are known to lie in the present plane.
+
+        Parameters
+        ----------
+        here : the edits of planes that cover the present plane, which is over then; or none do
+
+        Returns
+        -------
+        next_ : `_Next`, or None at the end
+        opens : bool, it opens a plane
+        there : the edits of planes that cover its plane
+        """
+        there = self._covering(key, way.plane + 1)
+        if here and there:
+            based = self._base(key, there, way.plane + 1, 0)
+            if based is not None:
+                return based, True, there
+        own = self._own(run, way)
+        if own is None:
+            return None, False, ()
+        opens = way.plane < 0 or self._opens(own.row)
+        if here and not opens:
+            return self._base(key, here, way.plane + 1, 0, or_end=True), True, ()
+        if opens and there:
+            based = self._base(key, there, way.plane + 1, 0)
+            if based is not None:
+                return based, True, there
+        return own, opens, ()
+
+    def _take(self, key, run, way, next_, here):
+        """Take a loop, under the edits that cover its number."""
+        covering, start, is_based = [], next_.row, False
+        if not next_.is_edited:
+            covering = [i for i in key if self._changes(i, next_.number)]
+        if any(self._edits[i].first < next_.number for i in covering):
+            without = tuple(i for i in key if i not in covering)
+            based = self._advance(without, lambda other: next_.number in other.at_number)
+            if next_.number in based.at_number:
+                start, is_based = based.taken[based.at_number[next_.number]].clone(), True
+        row = self._edited(start, covering, next_.number) if covering else start
+        if here:
+            row = _with_flag(row, way.n_taken == 0)
+        step = _Step(
+            next_.number,
+            way.plane,
+            way.index - 1,
+            start=start if covering else next_.start,
+            is_based=is_based,
+            given=None if covering else next_.given,
+            is_new=next_.is_new,
+        )
+        run.take(row, step)
+        way.n_taken += 1
+        if step.start is not None:
+            way.acted(self._after)
+
+    def _own(self, run, way):
+        """What comes after the steps of a run by rules 1 and 5, a `_Next`; None: the end."""
+        reference = self._reference
+        if reference is not None and way.returned:
+            if way.number < len(reference.rows):
+                return _Next(reference.rows[way.number], way.number, way.number, is_new=False)
+            if reference.is_whole:
+                return None
+        row = run.generated(len(run.steps))
+        generated = _Next(row, way.number, None, is_new=way.edited_plane is not None)
+        if reference is not None and way.returned:  # the given part is over
+            return generated._replace(is_new=True)
+        if self._after is None or way.edited_plane is None:
+            return generated
+        opens = self._opens(row)
+        plane, index = way.plane + opens, 0 if opens else way.index
+        share = (plane - way.edited_plane) / (self._after + 1)
+        if share >= 1 or run.would_end(row):
+            way.returned = True
+            way.number = reference.first_number(plane)
+            return self._own(run, way)
+        partner = reference.number.get((plane, index))
+        if partner is None:
+            return generated._replace(number=-1)
+        if share == 0:  # still in the edited plane
+            return generated._replace(number=partner)
+        other = reference.rows[partner]
+        points = (1 - share) * self._loop(row) + share * self._loop(other)
+        return _Next(self._as_row(points, row), partner, None, is_new=True)
+
+    def _base(self, key, without, plane, index, or_end=False):
+        """The loop at a place of the run without some edits, a `_Next`; None: there is none.
+
+        Parameters
+        ----------
+        key : tuple of int, the run that asks
+        without : tuple of int, edits of planes
+        plane, index : the place; planes are counted as they are opened
+        or_end : bool, the end of the sequence counts as a loop
+        """
+        if not without:
+            return None
+        run = self._advance(
+            tuple(i for i in key if i not in without),
+            lambda run: (plane, index) in run.at_place or run.plane > plane,
+        )
+        t = run.at_place.get((plane, index))
+        if t is None:
+            return None
+        step = run.steps[t]
+        if not or_end and (self._is_past(step.given) or not run.is_loop(t)):
+            return None
+        row = run.taken[t].clone()
+        return _Next(row, step.number, step.given, step.is_new, step.start, is_edited=True)
+
+    def _is_past(self, given):
+        """Whether a row of the reference, or None, is its end."""
+        return given is not None and given >= len(self._reference.loops)
+
+    def _covering(self, key, plane):
+        """The edits of planes in `key` that cover the plane opened as number `plane`."""
+        if plane >= len(self._planes):
+            return ()
+        edits, real = self._edits, self._planes[plane]
+        return tuple(i for i in key if edits[i].of_planes and edits[i].covers(real))
+
+    def _changes(self, i, number):
+        return not self._edits[i].of_planes and self._edits[i].covers(number)
+
+    def _removes(self, i, index):
+        return self._edits[i].kind == "remove" and self._edits[i].values["loop"] == index
+
+    def _inserts(self, here, plane):
+        """The loops to insert in a plane, largest first: list of `_Waiting`."""
+        inserts = []
+        for i in here:
+            if self._edits[i].kind == "insert":
+                points = self._edits[i].inserted(self._planes[plane])
+                inserts.append(_Waiting(abs(signed_area(points)), i, points))
+        return sorted(inserts, key=lambda waiting: -waiting.area)
+
+    def _insert(self, run, way):
+        waiting = way.waiting.pop(0)
+        blank = torch.zeros_like(run.taken[0])
+        row = _with_flag(self._as_row(waiting.points, blank), way.n_taken == 0)
+        run.take(row, _Step(-1, way.plane, -1, insert=waiting.edit))
+        way.n_taken += 1
+        way.acted(self._after)
+
+    def _close_plane(self, run, way):
+        """Insert what is still to be inserted in the present plane, and look whether it will do."""
+        while way.waiting:
+            self._insert(run, way)
+            yield True
+        plane = self._planes[way.plane]
+        if not way.n_taken:
+            raise UserError(
+                f"remove: plane {plane} would lose its only loop; a shape has one in each plane"
+            )
+        steps = range(len(run.steps) - way.n_taken, len(run.steps))
+        loops = {t: self._loop(run.taken[t]) for t in steps}
+        for t in steps:
+            if run.steps[t].insert is None:
+                continue
+            others = [loops[other] for other in steps if other != t]
+            if outlines_cross(loops[t], others):
+                raise UserError(
+                    f"insert: the loop inserted in plane {plane} crosses itself or another loop of "
+                    "the plane; move it or make it smaller"
+                )
+
+    # --------------------------------------------------------------------------- rows and loops
+
+    def _opens(self, row):
+        return not self.info.representation.has_flag or bool(row[-1] > 0.5)
+
+    def _loop(self, row):
+        """The points of a normalised timestep, (k, 2) float64."""
+        values = self.info.unnormalise(row.cpu().numpy())
+        if self.info.representation.is_polyline:
+            return values[:-1].reshape(-1, 2)
+        return ellipse_loop(values[:5])
+
+    def _as_row(self, points, like):
+        """A loop as a normalised timestep, with the flag of another one."""
+        representation = self.info.representation
+        values = np.array(self.info.unnormalise(like.cpu().numpy()), dtype=np.float64)
+        n_values = representation.n_features - representation.has_flag
+        values[:n_values] = edit_functions(representation)["replace"](None, points).ravel()
+        return self._normalised(values)
+
+    def _edited(self, row, edits, number):
+        values = self.info.unnormalise(row.cpu().numpy())
+        edits = [self._edits[i] for i in edits]
+        return self._normalised(apply_edits(values, edits, number, self.info.representation))
+
+    def _normalised(self, values):
+        # Not `normalise` of the info: that takes a loop of zeros for padding.
+        values = (values - self.info.dataset_mean) / self.info.dataset_std
+        return torch.from_numpy(values.astype(np.float32)).to(self._latent.device)
+
+    def _shape(self, run):
+        info, n_steps = self.info, len(run.steps)
         sequence = np.zeros((info.n_timesteps, info.representation.n_features), dtype=np.float32)
-        sequence[:n_steps] = info.unnormalise(self._runs[key].taken[:n_steps].cpu().numpy())
-        planes = info.planes_of(sequence)
+        sequence[:n_steps] = info.unnormalise(run.taken[:n_steps].cpu().numpy())
+        reference = self._reference
+        given = [step.given for step in run.steps]
+        for t, i in enumerate(given):
+            if i is not None:
+                flag = sequence[t, -1]
+                sequence[t] = reference.sequence[i]
+                if info.representation.has_flag and (flag > 0.5) != (sequence[t, -1] > 0.5):
+                    sequence[t, -1] = flag
+        n_placed = next((t for t, i in enumerate(given) if self._is_past(i)), n_steps)
+        opened = np.full(len(sequence), -1)
+        opened[:n_placed] = info.planes_of(sequence[:n_placed]) if n_placed else -1
+        planes = np.where(opened >= 0, self._planes[opened], -1)
         timesteps = np.flatnonzero(planes >= 0)
         # As `decode` of the model does: the timestep that ends a sequence is part of it.
         sequence[(timesteps[-1] + 2 if len(timesteps) else 1) :] = 0
-        edited = np.zeros(len(planes), dtype=bool)
-        for i in key:
-            edited[self._edits[i].first : self._edits[i].last + 1] = True
-        after = np.logical_or.accumulate(edited)
+        loops_by_plane = info.loops(sequence, planes)
+        counts = np.zeros(info.n_planes, dtype=int)
+        for t in timesteps:
+            if given[t] is not None:
+                loops_by_plane[planes[t]][counts[planes[t]]] = reference.loops[given[t]]
+            counts[planes[t]] += 1
+        steps = [run.steps[t] for t in timesteps]
+        edited = np.array([s.start is not None or s.insert is not None for s in steps], dtype=bool)
+        is_new = np.array([step.is_new for step in steps], dtype=bool)
         return EditedShape(
             sequence,
-            info.loops(sequence, planes),
+            loops_by_plane,
             timesteps,
+            np.array([step.number for step in steps], dtype=int),
+            np.array([-1 if step.insert is None else step.insert for step in steps], dtype=int),
             planes[timesteps],
-            edited=np.flatnonzero(edited[timesteps]),
-            regenerated=np.flatnonzero((after & ~edited)[timesteps]),
+            edited=np.flatnonzero(edited),
+            regenerated=np.flatnonzero(is_new & ~edited),
         )
+
+
+class _Reference:
+    """A shape whose loops are known: a given one, or the untouched one that is returned to.
+
+    Attributes
+    ----------
+    rows : (n or n + 1, F) float32 tensor, normalised; the end-of-sequence timestep may be the last
+    sequence : the same, not normalised
+    loops : list of n loops
+    number : dict of (plane, index in it) to number; planes are counted as they are opened
+    is_whole : bool
+    """
+
+    def __init__(self, sequence, loops, is_whole, info, device):
+        self.sequence, self.loops, self.is_whole = sequence, loops, is_whole
+        rows = (sequence - info.dataset_mean) / info.dataset_std
+        self.rows = torch.from_numpy(rows.astype(np.float32)).to(device)
+        flags = sequence[:, -1] > 0.5 if info.representation.has_flag else np.ones(len(sequence))
+        self.number, plane, index = {}, -1, 0
+        for number, opens in enumerate(flags):
+            index = 0 if opens or plane < 0 else index + 1
+            plane += bool(opens) or plane < 0
+            self.number[plane, index] = number
+
+    @classmethod
+    def of_shape(cls, shape, info, device):
+        n_rows = np.flatnonzero(shape.sequence.any(axis=1)).max(initial=-1) + 1
+        return cls(shape.sequence[:n_rows], shape.loops(), True, info, device)
+
+    def first_number(self, plane):
+        """The number of the first loop in a plane; past the loops, if there is none."""
+        return self.number.get((plane, 0), len(self.loops))
+
+
+class _Next(NamedTuple):
+    """A loop that may come next."""
+
+    row: torch.Tensor  # (F,) normalised
+    number: int  # -1: none
+    given: int | None  # where it stands in the reference, unchanged
+    is_new: bool  # it is not a loop of the untouched shape
+    start: torch.Tensor | None = None  # what edits of its number were applied to
+    is_edited: bool = False  # edits of its number have been applied
+
+
+class _Waiting(NamedTuple):
+    """A loop to be inserted in the present plane."""
+
+    area: float
+    edit: int
+    points: np.ndarray  # (k, 2)
+
+
+class _Step(NamedTuple):
+    """How a step of a run came about."""
+
+    number: int
+    plane: int  # counted as planes are opened
+    index: int  # in the plane, as if nothing were inserted or removed; -1: inserted
+    start: torch.Tensor | None = None  # (F,) what edits were applied to
+    is_based: bool = False  # the start is not what comes next here
+    given: int | None = None
+    is_new: bool = False
+    insert: int | None = None
+
+
+@dataclasses.dataclass
+class _Way:
+    """Where a walk is."""
+
+    returned: bool = True  # the loops are those of the reference, where there is one
+    number: int = 0  # of the next loop
+    plane: int = -1
+    index: int = 0  # of the next loop in its plane, as if nothing were inserted or removed
+    n_taken: int = 0  # steps taken in the plane
+    edited_plane: int | None = None  # the last one that an edit changed
+    waiting: list = dataclasses.field(default_factory=list)
+
+    def open_plane(self, waiting):
+        self.plane, self.index, self.n_taken, self.waiting = self.plane + 1, 0, 0, waiting
+
+    def acted(self, after):
+        self.edited_plane = self.plane
+        self.returned = after == 0
 
 
 class _Run:
@@ -218,56 +631,90 @@ class _Run:
 
     Attributes
     ----------
-    generated : what the decoder gave, flags after the sigmoid
-    taken : what became of it, and was the next input
-    recipes : (edits, base) of each step taken; base: see `make`
+    taken : the steps, each the input of the next
+    steps : list of `_Step`, those that agree with the edits now in force
+    at_number, at_place : the step of a loop by its number, by (plane, index)
     """
 
     def __init__(self, decoder, latent, info):
         self.info = info
         self.decoder = decoder
         self.state = decoder.begin(latent)
-        self.generated = latent.new_zeros(info.n_timesteps, info.representation.n_features)
-        self.taken = torch.zeros_like(self.generated)
-        self.recipes = []
+        self._outputs = latent.new_zeros(info.n_timesteps, info.representation.n_features)
+        self.taken = torch.zeros_like(self._outputs)
+        self._n_known = 0  # rows of `taken` that stand
+        self.begin()
 
-    def make(self, t, edits, base):
-        """Take step `t`, unless it was taken just so.
+    def begin(self):
+        """Go through the steps anew; those that come out as before cost nothing."""
+        self.steps, self.at_number, self.at_place = [], {}, {}
 
-        Parameters
-        ----------
-        t : int, at most the number of steps taken
-        edits : list of Edit that cover the step
-        base : (F,) tensor that they start from; None: what the decoder generates here
-        """
-        if t < len(self.recipes):
-            old_edits, old_base = self.recipes[t]
-            if edits == old_edits and (base is old_base or _equal(base, old_base)):
-                return
-            del self.recipes[t:]
-            # What is generated at a step follows from the steps before it alone.
-            self.state.rewind(t + 1)
-        if self.state.length == t:
-            before = self.taken[t - 1 : t] if t else torch.zeros_like(self.taken[:1])
-            generated = self.decoder.step(self.state, before)
+    def generated(self, t):
+        """What the decoder gives at step `t`, flags after the sigmoid, (F,)."""
+        while self.state.length <= t:
+            before = self.state.length - 1
+            x = self.taken[before : before + 1] if before >= 0 else torch.zeros_like(self.taken[:1])
+            output = self.decoder.step(self.state, x)
             if self.info.representation.has_flag:
-                generated[:, -1].sigmoid_()
-            self.generated[t] = generated[0]
-        if edits:
-            start = self.generated[t] if base is None else base
-            loop = self.info.unnormalise(start.cpu().numpy())
-            loop = apply_edits(loop, edits, t, self.info.representation)
-            # Not `normalise` of the info: that takes a loop of zeros for padding.
-            loop = (loop - self.info.dataset_mean) / self.info.dataset_std
-            self.taken[t] = torch.from_numpy(loop.astype(np.float32))
-        else:
-            self.taken[t] = self.generated[t]
-        self.recipes.append((edits, None if base is None else base.clone()))
+                output[:, -1].sigmoid_()
+            self._outputs[before + 1] = output[0]
+        return self._outputs[t]
 
-    def has_ended(self, n_steps):
-        """Whether the sequence ends within its first `n_steps`."""
-        sequence = self.info.unnormalise(self.taken[:n_steps].cpu().numpy())
-        return self.info.planes_of(sequence)[-1] < 0
+    def take(self, row, step):
+        t = len(self.steps)
+        if t >= self._n_known or not torch.equal(self.taken[t], row):
+            self.taken[t] = row
+            self._n_known = t + 1
+            # What is generated at a step follows from the steps before it alone.
+            if self.state.length > t + 1:
+                self.state.rewind(t + 1)
+        if step.number >= 0:
+            self.at_number[step.number] = t
+        if step.index >= 0:
+            self.at_place[step.plane, step.index] = t
+        self.steps.append(step)
+
+    @property
+    def plane(self):
+        return self.steps[-1].plane if self.steps else -1
+
+    def _planes(self, rows):
+        return self.info.planes_of(self.info.unnormalise(rows.cpu().numpy()))
+
+    def has_ended(self):
+        """Whether the sequence has ended."""
+        return self._planes(self.taken[: len(self.steps)])[-1] < 0
+
+    def is_loop(self, t):
+        """Whether step `t` is a loop, and not the end of the sequence or beyond."""
+        return self._planes(self.taken[: t + 1])[-1] >= 0
+
+    def would_end(self, row):
+        """Whether the sequence would end if `row` came next."""
+        return self._planes(torch.cat([self.taken[: len(self.steps)], row[None]]))[-1] < 0
+
+
+def _planes_in_turn(given, n_planes):
+    """The plane of each plane that a sequence opens, (P,) int; -1: past the last.
+
+    A given shape may leave planes out, which its sequence does not tell.
+    """
+    met = [] if given is None else sorted(set(given.planes.tolist()))
+    table = [*met, *range(met[-1] + 1 if met else 0, n_planes)]
+    return np.array([*table, *itertools.repeat(-1, n_planes - len(table))])
+
+
+def _with_flag(row, opens):
+    """A row whose flag says whether it opens a plane; unchanged if it says so already."""
+    if bool(row[-1] > 0.5) == opens:
+        return row
+    row = row.clone()
+    row[-1] = float(opens)
+    return row
+
+
+def _area(loop):
+    return abs(signed_area(loop))
 
 
 def checked_latent(latent, latent_size):
@@ -281,7 +728,3 @@ def checked_latent(latent, latent_size):
             f"a latent of this model is {latent_size} finite numbers, and {len(latent)} were given"
         )
     return latent
-
-
-def _equal(a, b):
-    return a is not None and b is not None and torch.equal(a, b)

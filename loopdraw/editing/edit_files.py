@@ -6,7 +6,13 @@
  "centres": {"10": [0.0, -0.2, 0.0], "11": [0.0, -0.17, 0.0], "12": [0.0, -0.14, 0.0]}}
 
 `centres` says where the edited loops lay before they were changed. It shows whether the edits fit
-another latent, and may be absent.
+another latent, and may be absent. Version 2 adds inserts and removes, and, where the loops of the
+shape were given, the loops of each plane; and after how many planes the untouched shape goes on:
+
+ "after": 0,
+ "given": {"whole": true, "loops": [[[[0.1, 0.0], [0.0, 0.1], ...], ...], [], ...]}
+
+A list is of version 2 only where it must be.
 """
 
 import json
@@ -14,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loopdraw.editing.edits import Edit, check_edit, checked_number
+from loopdraw.editing.edits import Edit, check_edit, checked_loop, checked_number
 from loopdraw.files import UserError, read_text, write_text
 from loopdraw.loops.representations import REPRESENTATIONS
 
-FORMAT, VERSION = "LoopDraw edit", 1
+FORMAT, VERSION = "LoopDraw edit", 2
 # Edits are said not to fit a shape when the centres of more than this share of the edited loops lie
 # farther than this, in the lengths of the dataset, from where they lay when the edits were saved.
 MOST_ELSEWHERE, ELSEWHERE = 0.1, 0.1
@@ -32,9 +38,32 @@ class EditFile(NamedTuple):
     latent: np.ndarray  # (L,) float64
     edits: list  # of Edit
     centres: dict  # number of a loop -> (3,), see `EditedDecoder.starting_centres`; may be empty
+    after: int | None = None  # see `EditedDecoder.decode`
+    given: list | None = None  # the loops (k, 2) of each plane, where they were given
+    is_whole: bool = True  # see `given.GivenShape`
+
+    def given_shape(self, model):
+        """The `GivenShape` that the edits are of; None: the shape of a latent.
+
+        Raises
+        ------
+        UserError
+            When the model cannot take it.
+        """
+        if self.given is None:
+            return None
+        if len(self.given) > model.info.n_planes:
+            raise UserError(
+                f"the edit is of loops on {len(self.given)} planes, and the model has "
+                f"{model.info.n_planes}; use the model that it was made with"
+            )
+        from loopdraw.editing.given import given_shape  # costs torch, which reading files need not
+
+        shape = given_shape(model, self.given, self.latent)
+        return shape if self.is_whole else shape.below(model.info.n_planes)
 
 
-def save_edits(path, representation, latent, edits, centres=None):
+def save_edits(path, representation, latent, edits, centres=None, after=None, given=None):
     """Write an edit list with its latent as JSON.
 
     Parameters
@@ -44,10 +73,13 @@ def save_edits(path, representation, latent, edits, centres=None):
     latent : (L,) float
     edits : list of Edit
     centres : dict from `LoopEditor.starting_centres`, optional
+    after : int or None, see `EditedDecoder.decode`
+    given : given.GivenShape that is edited, or None
     """
+    needs_2 = after is not None or given is not None or any(edit.of_planes for edit in edits)
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 2 if needs_2 else 1,
         "loop_repr_type": representation.name,
         "latent": np.asarray(latent, dtype=np.float64).tolist(),
         "edits": [
@@ -59,6 +91,12 @@ def save_edits(path, representation, latent, edits, centres=None):
         content["centres"] = {
             str(t): np.round(centre, 4).tolist() for t, centre in sorted(centres.items())
         }
+    if after is not None:
+        content["after"] = int(after)
+    if given is not None:
+        loops = given.loops_by_plane(given.planes[-1] + 1)
+        loops = [[loop.tolist() for loop in of_plane] for of_plane in loops]
+        content["given"] = {"whole": given.is_whole, "loops": loops}
     # One line for each entry: short enough to read, and a diff shows what changed.
     entries = ",\n".join(
         f"  {json.dumps(key)}: "
@@ -98,10 +136,10 @@ def load_edits(path):
 def _read(content):
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError("no edit file; the edit window and `edit` write them")
-    if content.get("version") != VERSION:
+    if content.get("version") not in range(1, VERSION + 1):
         raise ValueError(
             f"an edit file of version {content.get('version')!r}, and this program reads "
-            f"version {VERSION}; use the program that wrote it"
+            f"versions 1 to {VERSION}; use the program that wrote it"
         )
     name = content.get("loop_repr_type")
     if not isinstance(name, str) or name not in REPRESENTATIONS:
@@ -113,12 +151,32 @@ def _read(content):
     if not isinstance(entries, list):
         raise ValueError("it has no list of edits")
     edits = [_read_edit(entry, f"edit {i + 1}") for i, entry in enumerate(entries)]
+    after = content.get("after")
+    if after is not None and (isinstance(after, bool) or not isinstance(after, int) or after < 0):
+        raise ValueError(f"after is {after!r}, not a number of planes")
+    given, is_whole = _read_given(content.get("given"))
     return EditFile(
         REPRESENTATIONS[name],
         np.array(latent, dtype=np.float64),
         edits,
         _read_centres(content.get("centres", {})),
+        after,
+        given,
+        is_whole,
     )
+
+
+def _read_given(content):
+    if content is None:
+        return None, True
+    planes = content.get("loops") if isinstance(content, dict) else None
+    is_list = isinstance(planes, list) and all(isinstance(loops, list) for loops in planes)
+    if not is_list or not isinstance(content.get("whole"), bool):
+        raise ValueError("its given loops are no {whole, loops: one list for each plane}")
+    try:
+        return [[checked_loop(loop) for loop in loops] for loops in planes], content["whole"]
+    except ValueError as error:
+        raise ValueError(f"its given loops: {error}") from None
 
 
 def _read_centres(content):
@@ -170,7 +228,7 @@ def check_edits(edit_file, info):
         )
     for i, edit in enumerate(edit_file.edits):
         try:
-            check_edit(edit, info.representation, info.n_timesteps)
+            check_edit(edit, info.representation, info.n_timesteps, info.n_planes)
         except UserError as error:
             raise UserError(f"edit {i + 1}: {error}") from None
 

@@ -1,14 +1,17 @@
 """Edits of loops while a shape is decoded: the engine of the edit window, which scripts use too.
 
-A `LoopEditor` is a latent and a list of edits (`edits.Edit`), with undo. Its `shape` holds the
-loops, by the two rules of `decoding`; a change costs only the steps from the first
-changed loop on.
+A `LoopEditor` is a shape, its latent and a list of edits (`edits.Edit`), with undo. Its `shape`
+holds the loops, by the rules of `decoding`; a change costs only the steps from the first changed
+loop on.
 """
 
 import numpy as np
 
 from loopdraw.editing.decoding import EditedDecoder, checked_latent
 from loopdraw.editing.edits import check_edit
+from loopdraw.files import UserError
+
+_AS_IT_IS = object()
 
 
 class LoopEditor:
@@ -19,6 +22,8 @@ class LoopEditor:
     model : vae.LoopSeqEncoderDecoderModel
     latent : (L,) float
     edits : list of Edit
+    given : given.GivenShape, whose loops are edited; None: those of the latent
+    after : int or None, see `EditedDecoder.decode`
 
     Raises
     ------
@@ -27,16 +32,17 @@ class LoopEditor:
         changed then.
     """
 
-    def __init__(self, model, latent, edits=()):
+    def __init__(self, model, latent, edits=(), given=None, after=None):
         self.model = model
         self.info = model.info
+        self.given = given
         self._decoder = None  # of the latent `_decoded`
         self._decoded = None
-        self._check_edits(edits)
-        # (latent, tuple of edits), oldest first, and the place of the current one
-        self._states, self._at = [(self._checked_latent(latent), tuple(edits))], 0
+        # (latent, tuple of edits, after), oldest first, and the place of the current one
+        self._states, self._at = [], -1
         self._going_on = None  # what the last change was part of
         self._shape = None
+        self._set(edits, latent, after)
 
     @property
     def latent(self):
@@ -49,24 +55,33 @@ class LoopEditor:
         return self._states[self._at][1]
 
     @property
+    def after(self):
+        """How many planes after an edit the untouched shape goes on; None: not at all."""
+        return self._states[self._at][2]
+
+    @property
     def shape(self):
         """The `EditedShape` under the edits."""
         if self._shape is None:
-            self._shape = self._current_decoder().decode(self.edits)
+            self._shape = self._current_decoder().decode(self.edits, self.after)
         return self._shape
 
     @property
     def untouched(self):
-        """The `EditedShape` of the latent without edits."""
+        """The `EditedShape` without edits."""
         return self._current_decoder().untouched
 
     def starting_loops(self):
         """As `EditedDecoder.starting_loops`."""
         return self._current_decoder().starting_loops(self.edits)
 
+    def put_loops(self):
+        """As `EditedDecoder.put_loops`."""
+        return self._current_decoder().put_loops(self.edits, self.after)
+
     def starting_centres(self):
         """As `EditedDecoder.starting_centres`."""
-        return self._current_decoder().starting_centres(self.edits)
+        return self._current_decoder().starting_centres(self.edits, self.after)
 
     # Changes in a row that are `part_of` the same thing, any value but None, are undone together: a
     # drag of the mouse is one change.
@@ -94,6 +109,10 @@ class LoopEditor:
         """Decode another latent, under the same edits."""
         self._set(self.edits, latent, part_of)
 
+    def set_after(self, after, part_of=None):
+        """Let the untouched shape go on `after` planes after an edit; None: not at all."""
+        self._set(self.edits, after=after, part_of=part_of)
+
     @property
     def can_undo(self):
         return self._at > 0
@@ -110,13 +129,22 @@ class LoopEditor:
         """Forward again after `undo`."""
         self._go_to(min(self._at + 1, len(self._states) - 1))
 
-    def _set(self, edits, latent=None, part_of=None):
-        self._check_edits(edits)
+    def _set(self, edits, latent=None, after=_AS_IT_IS, part_of=None):
+        for edit in edits:
+            check_edit(edit, self.info.representation, self.info.n_timesteps, self.info.n_planes)
         # The same array as before says that nothing need be decoded anew.
-        state = (self.latent if latent is None else self._checked_latent(latent), tuple(edits))
+        latent = self.latent if latent is None else checked_latent(latent, self.model.latent_size)
+        state = (latent, tuple(edits), self.after if after is _AS_IT_IS else after)
+        before = self._states, self._at, self._shape
         keep = self._at if part_of is not None and part_of == self._going_on else self._at + 1
-        self._states[keep:] = [state]
+        self._states = [*self._states[:keep], state]
         self._go_to(keep)
+        if any(edit.of_planes and edit.acts() for edit in edits):
+            try:
+                self.shape  # noqa: B018  (they fit some shapes only)
+            except UserError:
+                self._states, self._at, self._shape = before
+                raise
         self._going_on = part_of
 
     def _go_to(self, place):
@@ -124,16 +152,9 @@ class LoopEditor:
         self._going_on = None
         self._shape = None
 
-    def _checked_latent(self, latent):
-        return checked_latent(latent, self.model.latent_size)
-
-    def _check_edits(self, edits):
-        for edit in edits:
-            check_edit(edit, self.info.representation, self.info.n_timesteps)
-
     def _current_decoder(self):
         if self._decoded is not self.latent:
-            self._decoder = EditedDecoder(self.model, self.latent)
+            self._decoder = EditedDecoder(self.model, self.latent, self.given)
             self._decoded = self.latent
         return self._decoder
 

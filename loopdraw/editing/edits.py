@@ -1,8 +1,9 @@
-"""What can be done to a loop by hand: move, scale, rotate, make square, replace.
+"""What can be done to loops by hand: move, scale, rotate, make square, replace, insert, remove.
 
 An `Edit` names a range of loops of a sequence, counted from 0, and what happens to each of them.
-All lengths are those of the dataset, in the (u, v) coordinates of the loop's plane. A loop is
-changed about its own centre, the mean of its points.
+An insert or a remove names a range of planes instead. All lengths are those of the dataset, in the
+(u, v) coordinates of the loop's plane. A loop is changed about its own centre, the mean of its
+points.
 
 A model knows loops in canonical form only (`representations.canonical_polyline`: clockwise,
 from the point with the least u + v, evenly spaced). So every function below takes a canonical loop
@@ -24,7 +25,11 @@ NUMBERS = {
     "rotate": {"degrees": 0.0},
     "square": {"degrees": 0.0, "scale": 1.0},
     "replace": {},
+    "insert": {"u": 0.0, "v": 0.0, "scale": 1.0},
+    "remove": {"loop": 1},
 }
+OF_PLANES = ("insert", "remove")  # their ranges are of planes
+WITH_LOOPS = ("replace", "insert")
 SMALLEST_SCALE = 1e-3  # a smaller loop is a point
 
 
@@ -41,13 +46,16 @@ class Edit:
     square    degrees, scale        a square about its centre, of `scale` times the side that
                                     keeps its area, turned by `degrees`
     replace   loops                 loop `first + i` becomes `loops[i]`, a list of (u, v) points
+    insert    loops, u, v, scale    plane `first + i` gets `loops[i]`, or `loops[0]` where there is
+                                    but one, scaled about its centre and moved by (u, v)
+    remove    loop                  each plane loses its loop of this number, counted from 0
     ========  ====================  ===========================================================
 
     Attributes
     ----------
     kind : str
     first, last : int
-        The range of loops, both ends included.
+        The range of loops, both ends included; for an insert and a remove, of planes.
     values : dict
     enabled : bool
 
@@ -71,29 +79,52 @@ class Edit:
         if not isinstance(self.enabled, bool):
             raise ValueError(f"enabled is {self.enabled!r}, not true or false")
         if not 0 <= self.first <= self.last:
-            raise ValueError(f"loops {self.first} to {self.last} are no range from 0 on")
-        wanted = {"loops"} if self.kind == "replace" else set(NUMBERS[self.kind])
+            what = "planes" if self.of_planes else "loops"
+            raise ValueError(f"{what} {self.first} to {self.last} are no range from 0 on")
+        wanted = set(NUMBERS[self.kind]) | ({"loops"} if self.kind in WITH_LOOPS else set())
         if set(self.values) != wanted:
             raise ValueError(f"it has {_listed(self.values)} where {_listed(wanted)} belongs")
-        if self.kind == "replace":
-            loops = _checked_loops(self.values["loops"], self.last - self.first + 1)
-            values = {"loops": loops}
-        else:
-            values = {name: checked_number(x, name) for name, x in self.values.items()}
-            if self.kind in ("scale", "square"):
-                for name in set(values) - {"degrees"}:
-                    if values[name] < SMALLEST_SCALE:
-                        raise ValueError(f"{name} is {values[name]}, not {SMALLEST_SCALE} or more")
-        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "values", self._checked_values())
+
+    def _checked_values(self):
+        if self.kind == "remove":
+            loop = _whole_number(self.values["loop"], "loop")
+            if loop < 0:
+                raise ValueError(f"loop is {loop}, not 0 or more")
+            return {"loop": loop}
+        values = {}
+        for name, value in self.values.items():
+            if name == "loops":
+                one_will_do = self.kind == "insert"
+                values[name] = _checked_loops(value, self.last - self.first + 1, one_will_do)
+                continue
+            values[name] = checked_number(value, name)
+            is_scale = name == "scale" or self.kind == "scale"
+            if is_scale and values[name] < SMALLEST_SCALE:
+                raise ValueError(f"{name} is {values[name]}, not {SMALLEST_SCALE} or more")
+        return values
+
+    @property
+    def of_planes(self):
+        """Whether `first` and `last` are planes."""
+        return self.kind in OF_PLANES
 
     def covers(self, number):
-        """Whether loop `number` is in the range."""
+        """Whether loop (or plane) `number` is in the range."""
         return self.first <= number <= self.last
 
     def acts(self):
         """Whether it changes anything: it is switched on, and not a move by nothing."""
-        changes = self.kind in ("square", "replace") or self.values != NUMBERS[self.kind]
-        return self.enabled and changes
+        always = ("square", *WITH_LOOPS, *OF_PLANES)
+        return self.enabled and (self.kind in always or self.values != NUMBERS[self.kind])
+
+    def inserted(self, plane):
+        """The points (k, 2) that an insert puts into a plane of its range."""
+        loops = self.values["loops"]
+        points = np.array(loops[plane - self.first if len(loops) > 1 else 0])
+        centre = points.mean(axis=0)
+        shift = np.array([self.values["u"], self.values["v"]])
+        return centre + (points - centre) * self.values["scale"] + shift
 
     def arguments(self, number):
         """What the function of this kind takes beside the loop, for loop `number`."""
@@ -109,9 +140,9 @@ class Edit:
     def partly(self, share):
         """The edit on its way: `share` 0 changes nothing, 1 is the whole edit.
 
-        Squares and other loops cannot come bit by bit: they come one loop after the other.
+        Squares and other loops cannot come bit by bit: they come one after the other.
         """
-        if self.kind in ("square", "replace"):
+        if self.kind in ("square", *WITH_LOOPS, *OF_PLANES):
             n_loops = int(np.ceil(share * (self.last - self.first + 1)))
             part = self.changed(enabled=self.enabled and n_loops > 0)
             n_loops = max(n_loops, 1)
@@ -123,10 +154,25 @@ class Edit:
         )
 
     def describe(self):
-        """One line: "move 10-12: u 0.05, v 0"."""
+        """One line: "move 10-12: u 0.05, v 0", "remove planes 4-9: loop 1"."""
         numbers = ", ".join(f"{name} {x:.3g}" for name, x in self.values.items() if name != "loops")
-        loops = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
-        return f"{self.kind} {loops}" + (f": {numbers}" if numbers else "")
+        range_ = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+        if self.of_planes:
+            range_ = f"plane{'' if self.first == self.last else 's'} {range_}"
+        return f"{self.kind} {range_}" + (f": {numbers}" if numbers else "")
+
+
+def ellipse_points(u, v, width, height):
+    """An ellipse about (u, v) to insert, (48, 2) float64."""
+    angles = np.arange(48) * (2 * np.pi / 48)
+    return np.array([u, v]) + 0.5 * np.stack(
+        [width * np.cos(angles), height * np.sin(angles)], axis=1
+    )
+
+
+def square_points(u, v, side):
+    """A square about (u, v) to insert, (4, 2) float64."""
+    return np.array([u, v]) + 0.5 * side * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
 
 
 def make_edit(kind, first, last, **values):
@@ -153,23 +199,25 @@ def checked_number(value, name):
     return value
 
 
-def _checked_loops(loops, n_loops):
+def _checked_loops(loops, n_loops, one_will_do=False):
     if not isinstance(loops, list | tuple):
         raise ValueError(f"loops is {loops!r}, not a list of loops")
-    if len(loops) != n_loops:
+    if len(loops) != n_loops and not (one_will_do and len(loops) == 1):
         raise ValueError(f"it has {len(loops)} loops for a range of {n_loops}")
-    checked = []
-    for loop in loops:
-        try:
-            loop = np.asarray(loop, dtype=np.float64)
-        except (ValueError, TypeError):
-            loop = np.zeros(0)
-        if loop.ndim != 2 or loop.shape[1] != 2 or len(loop) < 3 or not np.isfinite(loop).all():
-            raise ValueError("a loop in it is no list of three or more points (u, v)")
-        if not np.ptp(loop, axis=0).any():
-            raise ValueError("a loop in it is a single point")
-        checked.append(loop.tolist())
-    return checked
+    return [checked_loop(loop).tolist() for loop in loops]
+
+
+def checked_loop(loop):
+    """A loop as (k, 2) float64; ValueError, when it is none."""
+    try:
+        loop = np.asarray(loop, dtype=np.float64)
+    except (ValueError, TypeError):
+        loop = np.zeros(0)
+    if loop.ndim != 2 or loop.shape[1] != 2 or len(loop) < 3 or not np.isfinite(loop).all():
+        raise ValueError("a loop in it is no list of three or more points (u, v)")
+    if not np.ptp(loop, axis=0).any():
+        raise ValueError("a loop in it is a single point")
+    return loop
 
 
 def _listed(names, word="and"):
@@ -210,11 +258,19 @@ def edit_functions(representation):
     return POLYLINE_FUNCTIONS if representation.is_polyline else ELLIPSE_FUNCTIONS
 
 
-def check_edit(edit, representation, n_timesteps):
+def check_edit(edit, representation, n_timesteps, n_planes):
     """UserError, with the reason, when a model cannot take an edit."""
-    if edit.kind not in edit_functions(representation):
+    if edit.kind == "square" and not representation.is_polyline:
         raise UserError("an ellipse cannot be made square; that takes fixed-res-polyline loops")
-    if edit.last >= n_timesteps:
+    if edit.of_planes:
+        if not representation.has_flag:
+            raise UserError(f"{edit.kind}: {representation.name} shapes have one loop a plane")
+        if edit.last >= n_planes:
+            raise UserError(
+                f"{edit.kind}: there is no plane {edit.last}: the model has {n_planes}, from 0 to "
+                f"{n_planes - 1}"
+            )
+    elif edit.last >= n_timesteps:
         raise UserError(
             f"there is no loop {edit.last}: the model has {n_timesteps}, from 0 to "
             f"{n_timesteps - 1}"
@@ -260,7 +316,7 @@ def _changed(unn_ts, kind, **values):
     if representation is None:
         raise UserError(f"a loop has {_listed(by_size, 'or')} numbers, not {unn_ts.shape}")
     edit = make_edit(kind, 0, 0, **values)
-    check_edit(edit, representation, 1)
+    check_edit(edit, representation, 1, 1)
     return apply_edits(unn_ts.ravel(), [edit], 0, representation).reshape(unn_ts.shape)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from loopdraw.editing.edit_files import save_edits
 from loopdraw.editing.editor import LoopEditor, dimensions_by_effect
-from loopdraw.editing.edits import NUMBERS, make_edit
+from loopdraw.editing.edits import NUMBERS, ellipse_points, make_edit, square_points
 from loopdraw.editing.written_intervention import save_intervention
 from loopdraw.files import UserError
 from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
@@ -33,6 +33,7 @@ class EditSession:
     read_loops : function from a word (`$name`, `|file`) to a list of (k, 2) loops
     build_surface : function (planes, loops_by_plane) that gives the vertices and faces to save
     mesh_formats : endings of the mesh files to save, without their points
+    given, after : as for `LoopEditor`
     """
 
     def __init__(
@@ -45,14 +46,16 @@ class EditSession:
         read_loops,
         build_surface=build_surface,
         mesh_formats=MESH_FORMATS,
+        given=None,
+        after=None,
     ):
-        self.editor = LoopEditor(model, latent, edits)
+        self.editor = LoopEditor(model, latent, edits, given, after)
         self.folder = Path(folder)
         self.read_latent = read_latent
         self.read_loops = read_loops
         self.build_surface = build_surface
         self.mesh_formats = mesh_formats
-        self.first = self.last = 0
+        self.first = self.last = 0  # places of the picked loops in the shape
         self.blend_ends = None  # the two latents (A, B) of the blend slider
         self.dimensions = None  # the most active ones, once they are known
         self._search = None
@@ -73,6 +76,19 @@ class EditSession:
             distances = [np.linalg.norm(loop - point, axis=1).min() for loop in points]
             self.pick(int(np.argmin(distances)))
 
+    def loops_of(self, edit):
+        """The places of the first and the last loop that an edit is of; None where none is left."""
+        shape = self.editor.shape
+        of = shape.planes if edit.of_planes else shape.numbers
+        places = np.flatnonzero((of >= edit.first) & (of <= edit.last))
+        return (int(places[0]), int(places[-1])) if len(places) else None
+
+    def pick_edit(self, edit):
+        """Pick the loops that an edit is of."""
+        places = self.loops_of(edit)
+        if places is not None:
+            self.pick(*places)
+
     @property
     def picked(self):
         """Whether the picked loops are there: the sequence may have become shorter."""
@@ -80,29 +96,114 @@ class EditSession:
 
     # ---------------------------------------------------------------------------------- adjusting
 
+    def _range(self):
+        """The numbers of the first and the last picked loop.
+
+        Raises
+        ------
+        UserError
+            When one of them has no number.
+        """
+        numbers = self.editor.shape.numbers
+        first, last = (int(numbers[min(i, len(numbers) - 1)]) for i in (self.first, self.last))
+        if first < 0 or last < first:
+            raise UserError("inserted loops are not edited together with others; pick one loop")
+        return first, last
+
+    def _insert_picked(self):
+        """The place in the edit list of the edit that inserted the picked loop; None: none did."""
+        inserts = self.editor.shape.inserts[self.first : self.first + 1]
+        return int(inserts[0]) if len(inserts) and inserts[0] >= 0 else None
+
     def place_of(self, kind):
         """The place in the edit list of the edit of the picked loops, of a kind; None: none yet."""
+        insert = self._insert_picked()
+        if insert is not None:
+            return insert if kind in ("move", "scale") else None
+        if not self.editor.shape.n_loops:
+            return None
+        numbers = self.editor.shape.numbers
+        range_ = tuple(int(numbers[min(i, len(numbers) - 1)]) for i in (self.first, self.last))
         for place in reversed(range(len(self.editor.edits))):
             edit = self.editor.edits[place]
-            if (edit.kind, edit.first, edit.last) == (kind, self.first, self.last):
+            if not edit.of_planes and (edit.kind, edit.first, edit.last) == (kind, *range_):
                 return place
         return None
 
     def values(self, kind):
         """The numbers of that edit; where there is none, those that change nothing."""
         place = self.place_of(kind)
-        return NUMBERS[kind] if place is None else self.editor.edits[place].values
+        if place is None:
+            return NUMBERS[kind]
+        values = self.editor.edits[place].values
+        if kind == "scale" and "scale" in values:  # an inserted loop
+            return {"u": values["scale"], "v": values["scale"]}
+        return values
 
     def adjust(self, kind, part_of=None, **values):
         """Set numbers of the edit of the picked loops, which is made when there is none."""
         self._put(self.place_of(kind), kind, values, part_of)
 
     def _put(self, place, kind, values, part_of):
-        if place is None:
-            self.editor.add(make_edit(kind, self.first, self.last, **values), part_of)
+        if self._insert_picked() is not None:
+            if kind not in ("move", "scale"):
+                raise UserError("an inserted loop can be moved and scaled")
+            if kind == "scale":
+                values = {"scale": next(iter(values.values()))}
+            edit = self.editor.edits[place].changed(**values, enabled=True)
+            self.editor.change(place, edit, part_of)
+        elif place is None:
+            self.editor.add(make_edit(kind, *self._range(), **values), part_of)
         else:
             edit = self.editor.edits[place].changed(**values, enabled=True)
             self.editor.change(place, edit, part_of)
+
+    def _picked_planes(self):
+        planes = self.editor.shape.planes
+        if not self.picked:
+            raise UserError("pick a loop first")
+        return int(planes[self.first]), int(planes[self.last])
+
+    def insert(self, form, beside=0.05):
+        """Insert loops beside the first picked one, in the planes of those picked.
+
+        Parameters
+        ----------
+        form : "ellipse", "square" or "copy", of the picked loop
+        beside : float, free space between them
+        """
+        first, last = self._picked_planes()
+        loop = self.editor.shape.loops()[self.first]
+        size = 0.2 * np.ptp(loop, axis=0).max()
+        right, middle = loop[:, 0].max() + beside, loop.mean(axis=0)
+        points = {
+            "ellipse": ellipse_points(right + size / 2, middle[1], size, size),
+            "square": square_points(right + size / 2, middle[1], size),
+            "copy": loop + [right - loop[:, 0].min(), 0.0],
+        }[form]
+        self.editor.add(make_edit("insert", first, last, loops=[points.tolist()]))
+
+    def remove_loops(self):
+        """Remove the first picked loop, and those of its number in the planes of those picked.
+
+        An inserted loop goes with the edit that inserted it.
+        """
+        first, last = self._picked_planes()
+        insert = self._insert_picked()
+        if insert is not None:
+            self.editor.remove(insert)
+            return
+        shape = self.editor.shape
+        index = int((shape.inserts[: self.first][shape.planes[: self.first] == first] < 0).sum())
+        # Counted as if nothing were removed: earlier removes have taken some before it.
+        taken = sorted(
+            edit.values["loop"]
+            for edit in self.editor.edits
+            if edit.kind == "remove" and edit.acts() and edit.covers(first)
+        )
+        for loop in taken:
+            index += loop <= index
+        self.editor.add(make_edit("remove", first, last, loop=index))
 
     def drag(self, part_of, move=(0.0, 0.0), degrees=0.0, scale=(1.0, 1.0)):
         """Move, turn and scale the picked loops further, by what the mouse has done.
@@ -131,11 +232,14 @@ class EditSession:
 
         None, and values that change nothing, where a later edit has changed the form of the loops.
         """
-        place = self.place_of(kind)
-        later = () if place is None else self.editor.edits[place + 1 :]
-        if any(e.kind != "move" and e.first <= self.last and self.first <= e.last for e in later):
-            place = None
-        return place, NUMBERS[kind] if place is None else self.editor.edits[place].values
+        place, values = self.place_of(kind), self.values(kind)
+        if place is None or self._insert_picked() is not None:
+            return place, values
+        first, last = self._range()
+        changing = (e for e in self.editor.edits[place + 1 :] if e.kind != "move")
+        if any(not e.of_planes and e.first <= last and first <= e.last for e in changing):
+            return None, NUMBERS[kind]
+        return place, values
 
     def make_square(self):
         """Make the picked loops square."""
@@ -151,7 +255,8 @@ class EditSession:
             When `word` names no loops, too few, or loops without extent.
         """
         loops = self.read_loops(word)
-        wanted = self.last - self.first + 1
+        numbers = self._range()
+        wanted = numbers[1] - numbers[0] + 1
         if start + wanted > len(loops):
             raise UserError(
                 f"{word} has {len(loops)} loops; no {wanted} from loop {start} on to take the "
@@ -159,7 +264,7 @@ class EditSession:
             )
         loops = loops[start : start + wanted]
         try:
-            edit = make_edit("replace", self.first, self.last, loops=loops)
+            edit = make_edit("replace", *numbers, loops=loops)
         except ValueError as error:
             raise UserError(f"{word}: {error}") from None
         self.editor.add(edit)
@@ -197,7 +302,7 @@ class EditSession:
 
         The state keeps its number if the block succeeds.
         """
-        latent, edits = self.editor.latent, self.editor.edits
+        latent, edits = self.editor.latent, (self.editor.edits, self.editor.after)
         if self._saved and self._saved[0] is latent and self._saved[1] == edits:
             yield self._saved[2]
             return
@@ -251,13 +356,26 @@ class EditSession:
         editor = self.editor
         centres = editor.starting_centres()
         with self.path("-edit.json") as path:
-            save_edits(path, editor.info.representation, editor.latent, editor.edits, centres)
+            save_edits(
+                path,
+                editor.info.representation,
+                editor.latent,
+                editor.edits,
+                centres,
+                editor.after,
+                editor.given,
+            )
         return path
 
     def save_intervention(self):
         """Write the edits as a `loop_generation_intervention` function; the file's path."""
         editor = self.editor
-        loops = editor.starting_loops()
+        by_number = editor.given is None and editor.after is None
+        by_number = by_number and not any(edit.of_planes for edit in editor.edits)
+        starting = editor.starting_loops() if by_number else None
+        put = None if by_number else editor.put_loops()
         with self.path("-intervention.py") as path:
-            save_intervention(path, editor.info.representation, editor.latent, editor.edits, loops)
+            save_intervention(
+                path, editor.info.representation, editor.latent, editor.edits, starting, put
+            )
         return path

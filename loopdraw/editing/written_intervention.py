@@ -14,7 +14,7 @@ from loopdraw.files import write_text
 WIDTH = 100  # characters of a line
 
 
-def save_intervention(path, representation, latent, edits, starting_loops):
+def save_intervention(path, representation, latent, edits, starting_loops, put_loops=None):
     """Write an edit list as a `loop_generation_intervention` function.
 
     Parameters
@@ -24,12 +24,19 @@ def save_intervention(path, representation, latent, edits, starting_loops):
     latent : (L,) float
     edits : list of Edit
     starting_loops : from `LoopEditor.starting_loops`
+    put_loops : from `LoopEditor.put_loops`, for edits that are more than changes of loops by their
+        number; then the function puts these loops, whatever the latent
     """
-    write_text(path, intervention_source(representation, latent, edits, starting_loops))
+    source = intervention_source(representation, latent, edits, starting_loops, put_loops)
+    write_text(path, source)
 
 
-def intervention_source(representation, latent, edits, starting_loops):
+def intervention_source(representation, latent, edits, starting_loops, put_loops=None):
     """The Python source that `save_intervention` writes; the same for the same edit."""
+    if put_loops is not None:
+        loops = (f"{t}: {np.asarray(loop).tolist()}" for t, loop in sorted(put_loops.items()))
+        described = "\n".join(f"    {e.describe()}" for e in edits if e.acts()) or "    none"
+        return _PUT_LOOPS.format(edits=described, loops="{" + _items(loops) + "}")
     edits = [edit for edit in edits if edit.acts()]
     parts = [
         _HEAD.format(
@@ -120,3 +127,28 @@ _USE_STARTING_LOOP = """    latent = ts_i_state.retrieve("latent_z").cpu().numpy
     if i in STARTING_LOOPS and np.array_equal(latent, LATENT):
         timestep = np.array(STARTING_LOOPS[i])
 """
+
+_PUT_LOOPS = '''"""Loops edited by hand, as an intervention function. Written by LoopDraw's editor.
+
+{edits}
+
+To use it, copy it over loop_inference_intervention_func.py and submit actions with --intervene.
+With the latent that it was made with, it gives the loops that the editor showed. Change it as you
+like.
+"""
+
+import numpy as np
+
+# The loops that are not what the decoder generates after those before them, by their timestep.
+LOOPS = {loops}
+
+
+def loop_generation_intervention(dataset, ts_i_state, ts):
+    """Called for each loop in turn: `ts` is a (1, F) tensor, normalised; returns the new one."""
+    i = ts_i_state()
+    ts_i_state.modify(lambda number: number + 1)
+    if i not in LOOPS:
+        return ts
+    timestep = (np.array(LOOPS[i]) - dataset.dataset_mean) / dataset.dataset_std
+    return ts.new_tensor(timestep[None])
+'''

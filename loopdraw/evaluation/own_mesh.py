@@ -45,6 +45,7 @@ class EncodedMesh(NamedTuple):
 
     latent: np.ndarray  # (L,)
     report: str  # how well the model reproduces it, in one line
+    loops_by_plane: list  # its own loops, of each plane of the model
 
 
 def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
@@ -126,7 +127,7 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
         report += "".join(f"; {reason}" for reason in reasons)
     elif n_kept < n_all:
         report += f"; but {n_all - n_kept} loops were cut off: the model takes {n_kept}"
-    return EncodedMesh(latent[0].cpu().numpy(), report)
+    return EncodedMesh(latent[0].cpu().numpy(), report, loops_by_plane)
 
 
 def nearness(distance, floor, size):

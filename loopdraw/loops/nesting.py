@@ -119,6 +119,13 @@ def nesting_depths(loops):
     return depths
 
 
+def outlines_cross(loop, others):
+    """Whether a loop (k, 2) crosses or touches itself or one of the other loops."""
+    ring = shapely.linearrings(loop)
+    touching = shapely.intersects(ring, [shapely.linearrings(other) for other in others])
+    return bool(np.any(touching)) or not shapely.is_simple(ring)
+
+
 def _polygons(points):
     """What each loop (k, 2), k > 2, encloses: (n,) valid shapely geometries."""
     ring = np.repeat(np.arange(len(points)), [len(loop) for loop in points])

@@ -76,7 +76,7 @@ def refine(model, batch, z, *, steps=STEPS, seconds=None, learning_rate=LEARNING
         if seconds is not None:
             # All kept latents are decoded as one batch, which takes at most as long as one by one.
             limit = seconds - min(KEPT * decoding, DECODING_SHARE * seconds)
-        kept, done = _descend(model, batch, z, steps, learning_rate, started, limit)
+        kept, done = descend(model, batch, z, steps, learning_rate, started, limit)
         if kept:
             decoded = model.decode(torch.cat(kept).cpu())
             sequences += np.split(decoded, len(kept))
@@ -92,8 +92,19 @@ def refine(model, batch, z, *, steps=STEPS, seconds=None, learning_rate=LEARNING
     )
 
 
-def _descend(model, batch, start, steps, learning_rate, started, limit):
-    """Latents (B, L) kept on the way, and the number of steps taken."""
+def descend(model, batch, start, steps, learning_rate, started=0.0, limit=math.inf):
+    """Go down the loss of each shape of a batch, see the top of this file.
+
+    Parameters
+    ----------
+    model, batch, steps, learning_rate : as for `refine`
+    start : (B, L) tensor
+    started, limit : time.monotonic() before, and how many seconds after it to stop
+
+    Returns
+    -------
+    list of latents (B, L) kept on the way, the last one last; the number of steps taken
+    """
     z = start.clone().requires_grad_(True)
     mean, square = torch.zeros_like(z), torch.zeros_like(z)  # of the gradients
     kept, share, step, last = [], 0.0, 0, 0.0

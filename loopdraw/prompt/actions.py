@@ -32,6 +32,7 @@ class Action:
     intervene: bool = False
     edit: EditFile | None = None
     checked: bool = False
+    given: object = None  # given.GivenShape whose loops are kept; the operand is its latent
     operands: tuple = ()
 
     def combine(self, values):
@@ -59,6 +60,14 @@ class Sample(Action):
 @dataclass(frozen=True, kw_only=True)
 class Decode(Action):
     pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion(Action):
+    plane: int  # the first one that is made anew
+    number: int  # of the n ways, from 0
+    n: int
+    found: list  # shared by the n actions: all ways, once they are known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +130,14 @@ KINDS = {  # verb: (what it does, an example)
         "submit interp 8 $a ? --save",
     ),
     "decode": (
-        "the shape of the latent <z>, which the user's function or an edit list may change",
+        "the shape of the latent <z>, which the user's function or an edit list may change; or, of "
+        'a shape given by its loops ("help loops"), what an edit list makes of it',
         'submit decode "|z.txt" --intervene',
+    ),
+    "complete": (
+        "<n> ways to go on with a shape: its loops on the planes below <plane> are kept; <loops> "
+        'as in "help loops", or a latent',
+        "submit complete $last_pred_seq 12 4 --save",
     ),
     "seq-viz": (
         "show a sequence of loops held in a variable; with <start> and <end>, its timesteps from "
@@ -141,19 +156,26 @@ FLAGS = {
     "written as <file> or ||<file>",
     "--checked": "draw again, up to 10 times, when a shape is not one closed solid or a part of "
     "it ends in air",
+    "--after": "with --edit, what comes above the edited loops: regenerate, keep (the loops that "
+    "were there), or a number of planes, over which the loops go back to those that were there",
     "--use_enc_sigma": "sample the latent with the encoder's sigma, instead of taking its mean",
 }
-VALUE_OF = {"--format": "<names>", "--edit": "<file>"}  # of flags that take one
+VALUE_OF = {
+    "--format": "<names>",
+    "--edit": "<file>",
+    "--after": "<what>",
+}  # of flags that take one
 FLAGS_OF = {
     verb: ["--save", "--format"]
     + (["--intervene"] if verb in ("sample", "interp", "decode") else [])
     + (["--checked"] if verb == "sample" else [])
-    + (["--edit"] if verb == "decode" else [])
+    + (["--edit", "--after"] if verb == "decode" else [])
     + (["--use_enc_sigma"] if verb.endswith("reco") else [])
     for verb in KINDS
 }
 OPERANDS = {"sample": "<n>", "interp": "<n> <z0> <z1>", "decode": "<z>"} | {
-    "seq-viz": "<$seq> [<start> <end>]"
+    "seq-viz": "<$seq> [<start> <end>]",
+    "complete": "<loops> <plane> <n>",
 }
 
 
@@ -181,7 +203,10 @@ def make_submit_parser(verb):
     add = parser.add_argument
     if verb in ("gt", "auto-reco", "tf-reco"):
         add("index", metavar="<i>", type=number(int, 0), help="index into the dataset, from 0")
-    if verb in ("sample", "interp"):
+    if verb == "complete":
+        add("z", metavar="<loops>", help='a shape by its loops: "help loops"; or a latent')
+        add("plane", metavar="<plane>", type=number(int, 1), help="the first plane made anew")
+    if verb in ("sample", "interp", "complete"):
         add("n", metavar="<n>", type=number(int, 1, MAX_QUEUED), help="how many")
     for name in {"interp": ("z0", "z1"), "decode": ("z",)}.get(verb, ()):
         add(name, metavar=f"<{name}>", help='a latent: ? $name |file ||file ("help latents")')
@@ -232,6 +257,10 @@ def parse_submit(words, reader, n_items, awaited=()):
         if given.intervene:
             raise UserError(f"submit {verb}: --edit and --intervene exclude each other")
         common["edit"] = load_edits(reader.path(given.edit))
+    if flags.get("--after") is not None:
+        if "edit" not in common:
+            raise UserError(f"submit {verb}: --after goes with --edit")
+        common["edit"] = common["edit"]._replace(after=parse_after(given.after))
 
     def text(*parts):
         for flag, value in flags.items():
@@ -256,8 +285,26 @@ def parse_submit(words, reader, n_items, awaited=()):
             for _ in range(given.n)
         ]
     if verb == "decode":
-        operand = reader.operand(given.z, reader.check_latent, awaited)
-        return [Decode(text=text(given.z), operands=(operand,), **common)]
+        operand, shape = reader.shape(given.z, awaited)
+        if given.intervene and (shape is not None or operand.is_sequence):
+            raise UserError("submit decode: --intervene goes with a latent")
+        return [Decode(text=text(given.z), operands=(operand,), given=shape, **common)]
+    if verb == "complete":
+        operand, shape = reader.shape(given.z, awaited)
+        return [
+            Completion(
+                text=text(given.z, given.plane, f"{i + 1}/{given.n}"),
+                operands=(operand,),
+                given=shape,
+                plane=given.plane,
+                number=i,
+                n=given.n,
+                found=found,
+                **common,
+            )
+            for found in [[]]
+            for i in range(given.n)
+        ]
     if verb == "interp":
         ends = tuple(reader.operand(z, reader.check_latent, awaited) for z in (given.z0, given.z1))
         return [
@@ -284,6 +331,18 @@ def parse_submit(words, reader, n_items, awaited=()):
             **common,
         )
     ]
+
+
+def parse_after(word):
+    """What comes above edited loops: None for "regenerate", 0 for "keep", or a number of planes."""
+    if word in ("regenerate", "keep"):
+        return 0 if word == "keep" else None
+    try:
+        return number(int, 0)(word)
+    except argparse.ArgumentTypeError:
+        raise UserError(
+            f"--after {word!r} is none of regenerate, keep and a number of planes"
+        ) from None
 
 
 def submit_help():

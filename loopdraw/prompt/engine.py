@@ -13,12 +13,20 @@ import torch
 
 from loopdraw.editing.edit_files import check_edits, save_edits, warnings_about
 from loopdraw.editing.editor import LoopEditor
+from loopdraw.editing.given import complete, given_sequence, given_shape, given_slices
 from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.editing.session import EditSession
 from loopdraw.evaluation.checks import draw_checked
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
-from loopdraw.prompt.actions import GroundTruth, Outcome, Reconstruction, SequenceView, counted
+from loopdraw.prompt.actions import (
+    Completion,
+    GroundTruth,
+    Outcome,
+    Reconstruction,
+    SequenceView,
+    counted,
+)
 from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
 from loopdraw.view.scene import Scene
 
@@ -119,8 +127,10 @@ class InferenceEngine:
                 shape.sequence = self._teacher_forced(task.action.index, shape.z)
             elif task.action.intervene:
                 self._decode_with_function(shape, task.seed)
-            elif task.action.edit is not None:
-                self._decode_with_edits(shape, task.action.edit)
+            elif isinstance(task.action, Completion):
+                self._complete(shape, task)
+            elif task.action.edit is not None or self._given(task) is not None:
+                self._decode_with_edits(shape, task)
             elif task.action.checked:
                 to_check.append((shape, task.seed))
             else:
@@ -132,6 +142,8 @@ class InferenceEngine:
         if to_check:
             self._draw_checked(*zip(*to_check, strict=True))
         for task, shape in zip(tasks, shapes, strict=True):
+            if shape.plane_index is not None:
+                continue
             shape.plane_index = self._plane_index(task.action, shape.sequence)
             if not isinstance(task.action, GroundTruth):
                 self._bound(shape)
@@ -160,23 +172,49 @@ class InferenceEngine:
         """Decode a shape through the user's function."""
         _seed_everything(seed)
         if self.show:
-            shape.untouched = self.model.decode(shape.z)[0]
+            shape.untouched = self.info.loops(self.model.decode(shape.z)[0])
         function = self.intervention.function
         with self.intervention.explaining_errors():
             shape.sequence = decode_with_intervention(
                 self.model, shape.z, function, edited=shape.edited
             )
 
-    def _decode_with_edits(self, shape, edit_file):
-        """Decode a shape under an edit list."""
-        check_edits(edit_file, self.info)
-        editor = LoopEditor(self.model, shape.z, edit_file.edits)
-        shape.sequence = editor.shape.sequence
-        shape.centres = editor.starting_centres()
-        shape.warnings += warnings_about(edit_file, editor)
+    def _given(self, task):
+        """The `GivenShape` of a task whose loops are given; None for those of a latent."""
+        if task.action.given is None and task.value is not None and task.value.ndim == 2:
+            return given_sequence(self.model, task.value)
+        return task.action.given
+
+    def _decode_with_edits(self, shape, task):
+        """Decode a shape, given by its loops or not, under an edit list, if there is one."""
+        shape.given, edit_file = self._given(task), task.action.edit
+        if shape.given is not None:
+            shape.z = shape.given.latent
+        edits, after = [], None
+        if edit_file is not None:
+            check_edits(edit_file, self.info)
+            edits, after = edit_file.edits, edit_file.after
+        editor = LoopEditor(self.model, shape.z, edits, shape.given, after)
+        shape.take(editor.shape)
+        if edit_file is not None:
+            shape.centres = editor.starting_centres()
+            shape.warnings += warnings_about(edit_file, editor)
         if self.show:
-            shape.untouched = editor.untouched.sequence
+            shape.untouched = editor.untouched.loops_by_plane
             shape.edited = set(editor.shape.timesteps[editor.shape.edited].tolist())
+
+    def _complete(self, shape, task):
+        """One of the ways to go on with a shape; all are found with the first."""
+        action = task.action
+        if not action.found:
+            given = self._given(task)
+            if given is None:
+                given = given_sequence(self.model, self.model.decode(shape.z)[0], shape.z)
+            rng = np.random.default_rng(task.seed)
+            action.found += complete(self.model, given, action.plane, action.n, rng)
+        part, whole = action.found[action.number]
+        shape.z = part.latent
+        shape.take(whole)
 
     def _teacher_forced(self, index, latent):
         """The decoder's sequence (T, F) for an item of which it is told each loop in turn."""
@@ -265,7 +303,8 @@ class InferenceEngine:
             if action.edit is not None:
                 representation, edits = self.info.representation, action.edit.edits
                 path = stem.with_name(stem.name + "-edit.json")
-                save_edits(path, representation, shape.z, edits, shape.centres)
+                after = action.edit.after
+                save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
             return save_shape(
                 stem,
                 self.info.planes,
@@ -283,7 +322,7 @@ class InferenceEngine:
         later = range(min(edited), len(placed)) if edited else ()
         untouched = None
         if edited:
-            untouched = self.info.planes, self.info.loops(shape.untouched)
+            untouched = self.info.planes, shape.untouched
         return Scene(
             mesh=mesh,
             planes=self.info.planes,
@@ -295,15 +334,17 @@ class InferenceEngine:
 
     # ----------------------------------------------------------- editing, and meshes of one's own
 
-    def edit(self, title, latent, edit_file, read_latent, read_loops):
-        """Let the user edit the shape of a latent in a window.
+    def edit(self, title, latent, edit_file, read_latent, read_loops, given=None, after=None):
+        """Let the user edit a shape in a window.
 
         Parameters
         ----------
         title : str
-        latent : (L,) float
+        latent : (L,) float, or a sequence (T, F) whose loops are edited
         edit_file : edit_files.EditFile to start with, or None
         read_latent, read_loops : as `session.EditSession`
+        given : given.GivenShape whose loops are edited, or None
+        after : int or None, see `EditedDecoder.decode`
 
         Returns
         -------
@@ -318,6 +359,9 @@ class InferenceEngine:
         """
         if self.edit_window is None:
             raise UserError(_NO_WINDOW)
+        if given is None and latent.ndim == 2:
+            given = given_sequence(self.model, latent)
+            latent = given.latent
         edits = []
         if edit_file is not None:
             check_edits(edit_file, self.info)
@@ -331,6 +375,8 @@ class InferenceEngine:
             read_loops,
             build_surface=self.workers.build,
             mesh_formats=self.mesh_formats,
+            given=given,
+            after=after,
         )
         if edit_file is not None:
             for warning in warnings_about(edit_file, session.editor):
@@ -347,6 +393,29 @@ class InferenceEngine:
         """The loops (k, 2) of a sequence (T, F), one after the other."""
         return [loop for loops in self.info.loops(sequence) for loop in loops]
 
+    def given_item(self, index):
+        """Item `index` of the dataset as a `GivenShape`; UserError when there is none."""
+        if index >= len(self.items):
+            raise UserError(f"gt:{index}: no such item; the dataset has {len(self.items)}")
+        split, latent = self.items.split, None
+        if self.model.needs_point_clouds:
+            latent = self.model.encode(self.items.batch(index))[0].cpu().numpy()
+        loops = self.info.loops(split.sequences[index], split.plane_indices[index])
+        return given_shape(self.model, loops, latent)
+
+    def given_slices(self, planes, loops_by_plane):
+        """As `given.given_slices`."""
+        return given_slices(self.model, planes, loops_by_plane)
+
+    def given_mesh(self, encoded):
+        """An `EncodedMesh` as a `GivenShape`."""
+        return given_shape(self.model, encoded.loops_by_plane, encoded.latent)
+
+    def given_file(self, edit_file):
+        """As `EditFile.given_shape`."""
+        check_edits(edit_file, self.info)
+        return edit_file.given_shape(self.model)
+
     def encode_mesh(self, path, fit, refine):
         """As `own_mesh.encode_mesh`."""
         return encode_mesh(self.model, path, fit, refine)
@@ -361,7 +430,8 @@ class Shape:
     plane_index: np.ndarray | None = None  # (T,) int, -1 where there is no loop
     loops_by_plane: list = ()
     edited: set = field(default_factory=set)  # timesteps that the user's function changed
-    untouched: np.ndarray | None = None  # (T, F), the sequence without the edit
+    untouched: list | None = None  # the loops of each plane without the edit
+    given: object = None  # the GivenShape that was edited
     centres: dict | None = None  # `EditedDecoder.starting_centres`
     warnings: list = field(default_factory=list)  # lines to print with the outcome
     draws: int = 0  # how many shapes were drawn for a checked sample
@@ -369,6 +439,12 @@ class Shape:
     @property
     def n_loops(self):
         return sum(map(len, self.loops_by_plane))
+
+    def take(self, edited):
+        """Take the loops of a `decoding.EditedShape`."""
+        self.sequence, self.loops_by_plane = edited.sequence, edited.loops_by_plane
+        self.plane_index = np.full(len(edited.sequence), -1)
+        self.plane_index[edited.timesteps] = edited.planes
 
 
 def _label(action):

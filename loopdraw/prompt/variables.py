@@ -25,6 +25,14 @@ A latent is written as one of
   ||file    the same, relative to --save_dir
 Quote a file name that has spaces: "|my latent.txt"."""
 
+LOOPS_HELP = """\
+A shape given by its loops is edited as it is, and not as the model knows it. It is written as
+  $name.loops   the mesh that "encode name ..." has read
+  $name         a variable that holds a sequence, such as $last_pred_seq
+  |file.npz     a slices file, as --save writes it; its planes must be those of the model
+  gt:<i>        item <i> of the dataset
+  |file.json    an edit file, if it was made of such a shape"""
+
 RUN_VARIABLES = {
     "last_z": "latent of the last shape decoded or reconstructed, (latent size,)",
     "last_pred_seq": "its sequence of loops, (timesteps, features), not normalised",
@@ -46,6 +54,11 @@ class Operand:
     text: str
     check: object  # function (array, what) -> array; raises UserError
     value: np.ndarray | None = None
+
+    @property
+    def is_sequence(self):
+        """Whether it is known to be a sequence."""
+        return self.value is not None and self.value.ndim == 2
 
     @property
     def awaited(self):
@@ -112,11 +125,13 @@ class ValueReader:
     ----------
     settings : LoopInferenceSettings
     variables : mapping of name to array, raising UserError for an unknown name
+    read_given : function (word) that gives the GivenShape of a word of LOOPS_HELP, or None
     """
 
-    def __init__(self, settings, variables):
+    def __init__(self, settings, variables, read_given=lambda word: None):
         self.settings = settings
         self.variables = variables
+        self.read_given = read_given
 
     def path(self, word):
         """The file that `|file`, `||file` or a bare `file` names."""
@@ -201,6 +216,16 @@ class ValueReader:
                 return Operand(word, check)
             return Operand(word, check, check(self.variables[word[1:]], word))
         raise UserError(f"{word!r} is no value; write ? or $name or |file or ||file")
+
+    def shape(self, word, awaited=()):
+        """What a word says of a shape: the `Operand`, and its GivenShape, if it has one already.
+
+        The value of the operand may be a sequence, which is a shape given by its loops.
+        """
+        given = self.read_given(word)
+        if given is not None:
+            return Operand(word, self.check_latent, given.latent), given
+        return self.operand(word, self.check_either, awaited), None
 
     def known_at_run(self, operand, rng):
         """The value of an operand at the moment its action runs; `rng` draws `?`."""

@@ -79,7 +79,8 @@ def main(argv=None):
     model = load_model(options.save_dir, settings=vars(options), epoch=options.load_epoch)
     try:
         check_edits(edit_file, model.info)
-        editor = LoopEditor(model, edit_file.latent)
+        given = edit_file.given_shape(model)
+        editor = LoopEditor(model, edit_file.latent, given=given, after=edit_file.after)
         scenes = make_scenes(editor, edit_file.edits)
     except (UserError, ValueError) as error:
         raise UserError(f"{arguments.edit}: {error}") from None

@@ -107,6 +107,16 @@ class EditPanel:
         _, self.donor_start = imgui.InputInt("from loop", self.donor_start)
         if imgui.Button("replace by these"):
             attempt(session.replace, self.donor, self.donor_start)
+        if not session.editor.info.representation.has_flag:
+            return  # one loop a plane
+        imgui.TextUnformatted("insert beside it:")
+        for form in ("ellipse", "square", "copy"):
+            imgui.SameLine()
+            if imgui.SmallButton(form):
+                attempt(session.insert, form)
+        if imgui.Button("remove"):
+            attempt(session.remove_loops)
+        imgui.SetItemTooltip("the loop, in each plane up to that of the last picked one")
 
     def _edit_list(self):
         imgui.SeparatorText("Edits")
@@ -121,9 +131,9 @@ class EditPanel:
                 attempt(editor.remove, place)
             imgui.SetItemTooltip("remove")
             imgui.SameLine()
-            picked = (edit.first, edit.last) == (self.session.first, self.session.last)
+            picked = self.session.loops_of(edit) == (self.session.first, self.session.last)
             if imgui.Selectable(edit.describe(), picked):
-                attempt(self.session.pick, edit.first, edit.last)
+                attempt(self.session.pick_edit, edit)
             imgui.PopID()
         if not editor.edits:
             imgui.TextDisabled("none yet")
@@ -137,6 +147,18 @@ class EditPanel:
             imgui.EndDisabled()
             imgui.SameLine()
         imgui.NewLine()
+        self._after()
+
+    def _after(self):
+        editor, attempt = self.session.editor, self.window.attempt
+        changed, back = imgui.Checkbox("back to what was there", editor.after is not None)
+        if changed:
+            attempt(editor.set_after, 0 if back else None)
+        if editor.after is not None:
+            last = len(editor.info.planes)
+            changed, after = imgui.SliderInt("after planes", editor.after, 0, last)
+            if changed:
+                attempt(editor.set_after, after, self.window.mouse.gesture)
 
     def _latent(self):
         session, attempt, gesture = self.session, self.window.attempt, self.window.mouse.gesture

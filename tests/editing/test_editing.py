@@ -396,7 +396,7 @@ def edit_file(**changes):
         ("[" * 100_000, ""),
         ([1, 2], "no edit file"),
         (edit_file(format="something"), "no edit file"),
-        (edit_file(version=2), "version 2"),
+        (edit_file(version=3), "version 3"),
         (edit_file(loop_repr_type=["a"]), "none of"),
         (edit_file(latent=[1.0, "b", 0, 0]), "no list of finite numbers"),
         (edit_file(latent=[float("nan"), 0, 0, 0]), "no list of finite numbers"),
