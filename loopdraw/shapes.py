@@ -541,8 +541,7 @@ class Model:
 
     def shape_of(self, sequence, z=None, number=0):
         """A sequence (T, F), not normalised, as a `Shape`."""
-        plane_index = self.info.within_bounds(self.info.planes_of(sequence))
-        loops = self.info.loops(sequence, plane_index)
+        loops = self.info.bounded_loops(sequence)
         return Shape(self.planes, loops, z=z, sequence=sequence, number=number, model=self)
 
 

@@ -131,6 +131,10 @@ class DatasetInfo:
             bounded[np.flatnonzero(plane_index == plane)[self.most_drawn :]] = -1
         return bounded
 
+    def bounded_loops(self, sequence):
+        """As `loops`, without those that `within_bounds` leaves out: what a mesh is made of."""
+        return self.loops(sequence, self.within_bounds(self.planes_of(sequence)))
+
     def save(self, folder):
         """Write `dataset_info.npz` into the folder of a checkpoint."""
         save_npz(

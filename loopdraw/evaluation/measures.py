@@ -14,12 +14,10 @@ from joblib import Parallel, delayed
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from loopdraw.evaluation.checks import count_solids, free_ends
+from loopdraw.evaluation.checks import CHECK_SECONDS, count_solids, free_ends
 from loopdraw.loops.geometry import plane_heights
-from loopdraw.surface.reconstruction import (
-    DEFAULT_RESOLUTION,
-    reconstruct_mesh,
-)
+from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION
+from loopdraw.surface.workers import MESH_SECONDS, build_surface
 
 CLOUD_POINTS = 2048  # of a shape, as in Achlioptas et al. and PointFlow
 RESOLUTION = 48  # of meshes that are checked and sampled: half of the usual one, for time
@@ -134,11 +132,12 @@ def surface_distance(planes, loops_by_plane, other_loops_by_plane, seed):
 
     Returns
     -------
-    distance : float, in units of the planes; nan when the second shape gives no mesh
+    distance : float, in units of the planes; nan when a shape gives no mesh, or none in
+        `CHECK_SECONDS`
     floor : float, the same distance between two samplings of the first shape's surface
     """
-    mesh = rebuild(planes, loops_by_plane)
-    other = rebuild(planes, other_loops_by_plane)
+    mesh = rebuild(planes, loops_by_plane, seconds=CHECK_SECONDS)
+    other = rebuild(planes, other_loops_by_plane, seconds=CHECK_SECONDS)
     if mesh is None or other is None:
         return np.nan, np.nan
     points, again = (_sample(mesh, SURFACE_POINTS, [seed, i]) for i in range(2))
@@ -149,10 +148,12 @@ def surface_distance(planes, loops_by_plane, other_loops_by_plane, seed):
     )
 
 
-def rebuild(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION):
-    """The mesh of some loops as trimesh has it; None where there is none."""
+def rebuild(planes, loops_by_plane, resolution=DEFAULT_RESOLUTION, seconds=MESH_SECONDS):
+    """The mesh of some loops as trimesh has it; None where there is none, or none in time."""
     try:
-        vertices, faces = reconstruct_mesh(planes, loops_by_plane, resolution)
+        vertices, faces = build_surface(
+            planes, loops_by_plane, resolution=resolution, seconds=seconds
+        )
     except ValueError:
         return None
     return trimesh.Trimesh(vertices, faces, process=False)

@@ -99,11 +99,11 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
 
     # By the flags, as the model sees it: it cannot know of planes that the mesh does not meet.
     given = info.loops(sequence)
-    made = info.loops(model.decode(latent.cpu())[0])
+    made = info.bounded_loops(model.decode(latent.cpu())[0])
     before = distance, floor = surface_distance(info.planes, given, made, seed=0)
     if refine:
         refined = refine_latents(model, batch, latent, seconds=seconds)
-        made_then = info.loops(refined.sequences[0])
+        made_then = info.bounded_loops(refined.sequences[0])
         then = surface_distance(info.planes, given, made_then, seed=0)
         # Loops nearer on average may still give a surface farther away, or none.
         if then[0] <= distance or not np.isfinite(distance):

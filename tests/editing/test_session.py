@@ -419,6 +419,9 @@ def test_too_many_loops_are_counted(tmp_path):
     n_kept = info.n_timesteps - 1
     assert encoded.report.startswith(f"{n_kept} of 36 loops kept")
     assert np.isfinite(encoded.latent).all()
+    # Of what the model makes, as many loops a plane are looked at as for any other mesh.
+    info.most_loops = 0
+    assert "the model gives 0 back" in encode_mesh(model, tmp_path / "tubes.obj").report
 
 
 def test_pointnet_encoders_get_points(tmp_path, monkeypatch):

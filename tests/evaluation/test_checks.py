@@ -1,5 +1,6 @@
 """What the eye sees at once: ends in air, torn walls; and samples drawn again because of them."""
 
+import time
 import types
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_faults_in_words():
 def model():
     """Latents are one number, which is the sequence and the shape; below 0 it is faulty."""
     prior = types.SimpleNamespace(draw=lambda rng, n: rng.uniform(-1, 1, (n, 1)))
-    info = types.SimpleNamespace(planes=None, loops=lambda sequence: sequence)
+    info = types.SimpleNamespace(planes=None, bounded_loops=lambda sequence: sequence)
     return types.SimpleNamespace(prior=prior, info=info, decode=lambda latents: list(latents))
 
 
@@ -106,3 +107,12 @@ def test_drawing_again_has_an_end(model, monkeypatch):
     monkeypatch.setattr(checks, "fault", lambda *_: "a fault")
     checked = draw_checked(model, [[0.5]], seeds=[0])
     assert checked.draws == [checks.MOST_DRAWS] and checked.faults == ["a fault"]
+
+
+def test_a_check_that_takes_too_long_is_the_last(model, monkeypatch):
+    monkeypatch.setattr(checks, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(checks, "free_ends", lambda *_: time.sleep(5))
+    start = time.monotonic()
+    checked = draw_checked(model, [[0.5]], seeds=[0])
+    assert time.monotonic() - start < 4
+    assert checked.draws == [1] and checked.faults == [checks.TOO_LONG]

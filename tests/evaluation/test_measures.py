@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from loopdraw.evaluation import measures
 from loopdraw.evaluation.checks import count_solids
 from loopdraw.evaluation.measures import (
     CLOUD_POINTS,
@@ -75,6 +76,11 @@ def test_surface_distance():
     apart, _ = surface_distance(PLANES, cylinder(0.3), cylinder(0.4), 0)
     # 0.1 all around the side; the caps differ only by a ring.
     assert 0.06 < apart < 0.11
+
+
+def test_a_surface_that_takes_too_long_has_no_distance(monkeypatch):
+    monkeypatch.setattr(measures, "CHECK_SECONDS", 0.001)
+    assert np.isnan(surface_distance(PLANES, cylinder(0.3), cylinder(0.3), 0)).all()
 
 
 def test_degenerate_loops():
