@@ -15,11 +15,12 @@ loops of an edited shape, one after the other:
    the plane as they are without these edits, counted from 0. Rule 2 applies to the loops that stay.
 4. The first loop after such planes opens a plane. Where the decoder would rather go on in the last
    of them, the loop that opens the next plane without these edits takes its place.
-5. With `after` 0, loops that no edit covers are always those of the untouched shape. With N, the
-   decoder generates them, and N planes after the last edited one the untouched shape goes on. On
-   the i-th plane in between, each loop is i / (N + 1) of the way from the generated loop to the
-   untouched one of the same number in the plane. A loop that only the generated shape has stays on
-   these planes as it is; one that only the untouched shape has comes back after them.
+5. With `after` 0, loops that no edit covers are always those of the untouched shape. With N, N
+   planes after the last edited one are on the way back, and then the untouched shape goes on. On
+   the i-th of them, each loop is i / (N + 1) of the way from the generated loop to the untouched
+   one of the same number in the plane. A loop that only the generated shape has stays on these
+   planes as it is; one that only the untouched shape has comes back after them. Should the
+   generated shape end on the way, the untouched one goes on at once.
 
 Loops have numbers, counted from 0 in the order of the sequence. Inserted loops have none, and
 removed loops keep theirs: the loops before an insert or a remove, in its planes, and above them

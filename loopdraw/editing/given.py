@@ -23,7 +23,7 @@ REFINING_SECONDS = 3.0  # for the latent of a given shape
 SAME_PLANE = 1e-4  # of the distance between planes; slices files hold float64 numbers
 # Completing: latents drawn, how many of the best are improved for each one asked for, and by how
 # many steps; one pass through the networks takes so many.
-DRAWN, CANDIDATES, STEPS, RATE, AT_ONCE = 2048, 4, 30, 0.06, 128
+DRAWN, CANDIDATES, STEPS, RATE, AT_ONCE = 512, 3, 30, 0.06, 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

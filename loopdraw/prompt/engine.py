@@ -16,7 +16,6 @@ from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.given import complete, given_sequence, given_shape, given_slices
 from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.editing.session import EditSession
-from loopdraw.evaluation.checks import draw_checked
 from loopdraw.evaluation.own_mesh import encode_mesh
 from loopdraw.files import UserError
 from loopdraw.prompt.actions import (
@@ -162,6 +161,8 @@ class InferenceEngine:
 
     def _draw_checked(self, shapes, seeds):
         """Decode samples, drawing faulty ones again."""
+        from loopdraw.evaluation.checks import draw_checked  # it takes a while to import
+
         checked = draw_checked(self.model, [shape.z for shape in shapes], seeds)
         for shape, z, sequence, draws, fault in zip(shapes, *checked, strict=True):
             shape.z, shape.sequence, shape.draws = z, sequence, draws
