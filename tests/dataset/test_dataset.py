@@ -231,7 +231,7 @@ def test_loops_that_few_planes_have_are_rare(tmp_path):
     ],
 )
 def test_a_damaged_info_file_is_one_line(tmp_path, name, value):
-    train, _ = load_datasets(write_dataset(tmp_path / "data"), "fixed-res-polyline")
+    train = load_datasets(write_dataset(tmp_path / "data"), "fixed-res-polyline")["train"]
     train.info.save(tmp_path)
     with np.load(tmp_path / "dataset_info.npz") as arrays:
         changed = {**arrays, name: value}
@@ -242,7 +242,7 @@ def test_a_damaged_info_file_is_one_line(tmp_path, name, value):
 
 
 def test_the_info_says_how_many_loops_a_plane_has_at_most(tmp_path):
-    train, _ = load(write_dataset(tmp_path / "d"))
+    train = load(write_dataset(tmp_path / "d"))["train"]
     info = train.info
     counts = [np.bincount(row[row >= 0]) for row in train.plane_indices]
     assert info.most_loops == max(map(max, counts)) == 2

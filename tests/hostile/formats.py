@@ -95,7 +95,7 @@ def dataset_formats(folder):
     )
 
     def read_cache(path):
-        dataset, _ = load_datasets(path.parent.parent, "fixed-res-polyline", **quiet)
+        dataset = load_datasets(path.parent.parent, "fixed-res-polyline", **quiet)["train"]
         dataset.batch([0, 1], trim=True)
         dataset.info.loops(dataset.sequences[0])
 
@@ -136,7 +136,7 @@ def model_formats(folder):
     finally:
         sys.stdout = streams[0]
     model = load_model(save_dir, **quiet)
-    dataset, _ = load_datasets(**{**options_for(load_datasets, options), **quiet})
+    dataset = load_datasets(**{**options_for(load_datasets, options), **quiet})["train"]
 
     def read_model(path):
         load_model(save_dir, **quiet)
