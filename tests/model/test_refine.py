@@ -44,11 +44,11 @@ def test_never_worse_and_each_shape_on_its_own(architecture, version):
 
 @pytest.mark.parametrize("architecture, version", KINDS)
 def test_steps_lower_the_loss(architecture, version):
-    from loopdraw.model.refine import _descend
+    from loopdraw.model.refine import descend
 
     model = small_model(architecture, version)
     batch, z = batch_of(model, 3)
-    kept, _ = _descend(model, batch, z, 40, 0.03, 0.0, float("inf"))
+    kept, _ = descend(model, batch, z, 40, 0.03, 0.0, float("inf"))
     with torch.no_grad():
         before, after = (shape_losses(model, batch, x) for x in (z, kept[-1]))
     assert (after < before).all()
