@@ -47,8 +47,8 @@ def model(options):
     return model
 
 
-@pytest.mark.parametrize("folder, evaluated", [(tour.CHECKPOINT, True), (tour.SOFAS, False)])
-def test_what_is_in_the_repository(folder, evaluated):
+@pytest.mark.parametrize("folder", [tour.CHECKPOINT, tour.SOFAS])
+def test_what_is_in_the_repository(folder):
     listed = subprocess.run(
         ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -56,7 +56,7 @@ def test_what_is_in_the_repository(folder, evaluated):
     nets = {"enclatest_net.pth", "declatest_net.pth"}
     assert names == nets | {
         *("dataset_info.npz", "prior.npz", "loss_log.txt", "test_log.txt", "opt.txt"),
-        *(("evaluation.json", "evaluation.png", "samples-48.png") if evaluated else ()),
+        *("evaluation.json", "evaluation.png", "samples-48.png"),
     }
     sizes = {name: (ROOT / folder / name).stat().st_size for name in names}
     assert sum(size for name, size in sizes.items() if not name.endswith(".png")) < MOST_BYTES
