@@ -119,7 +119,7 @@ def test_commands_exist_and_know_their_options(path):
 def test_options_named_in_tables_exist(path):
     """Options in the first cell of a table row, as in `| `--amp` | ... |`."""
     options = set(make_parser()._option_string_actions)
-    prompt = {"--save", "--format", "--intervene", "--edit", "--use_enc_sigma"}
+    prompt = {"--save", "--format", "--intervene", "--edit", "--after", "--use_enc_sigma"}
     benchmark = {"--resolution"}
     for cell in re.findall(r"^\| (`--[^|]*) \|", path.read_text(), re.MULTILINE):
         for option in re.findall(r"--\w+", cell):
