@@ -16,14 +16,14 @@ from loopdraw.data.dataset import Batch, order_ties
 from loopdraw.editing.decoding import EditedDecoder
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import plane_heights, sort_by_area
-from loopdraw.loops.representations import eos_timestep, loops_to_sequence
+from loopdraw.loops.representations import canonical_polyline, eos_timestep, loops_to_sequence
 from loopdraw.model.refine import descend, loop_errors, refine, shape_losses
 
 REFINING_SECONDS = 3.0  # for the latent of a given shape
 SAME_PLANE = 1e-4  # of the distance between planes; slices files hold float64 numbers
 # Completing: latents drawn, how many of the best are improved for each one asked for, and by how
 # many steps; one pass through the networks takes so many.
-DRAWN, CANDIDATES, STEPS, RATE, AT_ONCE = 512, 3, 30, 0.06, 128
+DRAWN, CANDIDATES, STEPS, RATE, AT_ONCE = 512, 6, 30, 0.06, 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,7 +182,8 @@ def complete(model, given, plane, n, rng):
 
     Latents are drawn from the prior, and weighed by how well they explain the loops that are kept:
     by the loss of these, each told before the next is asked for. The best come nearer by some
-    steps down that loss. Of their shapes, the ones that differ most are taken.
+    steps down that loss. Of the half of their shapes that goes on most steadily from the last kept
+    plane, the ones that differ most are taken.
 
     Parameters
     ----------
@@ -220,8 +221,26 @@ def complete(model, given, plane, n, rng):
     nearer = nearer[_losses(model, kept.sequence, nearer).argsort()].cpu().numpy()
     parts = [dataclasses.replace(kept, latent=z.astype(np.float64)) for z in nearer]
     shapes = [EditedDecoder(model, part.latent, part).untouched for part in parts]
-    chosen = _most_different(model.info, np.stack([shape.sequence for shape in shapes]), n)
+    seams = np.array([_seam(shape, int(kept.planes[-1])) for shape in shapes])
+    steady = np.sort(seams.argsort(kind="stable")[: max(n, len(seams) // 2)])  # the best come first
+    sequences = np.stack([shapes[i].sequence for i in steady])
+    chosen = steady[_most_different(model.info, sequences, n)]
     return [(parts[i], shapes[i]) for i in chosen]
+
+
+def _seam(shape, plane):
+    """How far the loops of a plane are from those of the next, on average; inf if one has none."""
+    after = shape.planes[shape.planes > plane]
+    pairs = (
+        []
+        if not len(after)
+        else zip(shape.loops_by_plane[plane], shape.loops_by_plane[after[0]], strict=False)
+    )
+    away = [
+        np.linalg.norm(canonical_polyline(a) - canonical_polyline(b), axis=1).mean()
+        for a, b in pairs
+    ]
+    return np.mean(away) if away else np.inf
 
 
 @torch.no_grad()

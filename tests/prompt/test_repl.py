@@ -159,7 +159,7 @@ def test_flags_reach_the_actions_wherever_they_stand(repl):
         ("submit seq-viz $a 3", "give both <start> and <end>"),
         ("submit seq-viz $a 3 3", "start 3 is not before end 3"),
         ("submit seq-viz $a", "has shape (3,); a sequence of this model is (timesteps, 5)"),
-        ("submit interp 3 $s $a", "has shape (4, 5); a latent of this model is 3 numbers"),
+        ("submit interp 2 $s ?", "has shape (4, 5); a latent of this model is 3 numbers"),
     ],
 )
 def test_a_wrong_submit_is_one_line_and_queues_nothing(repl, capsys, line, reason):
