@@ -88,7 +88,7 @@ def test_evaluate(run, tmp_path):
     dataset = write_dataset(tmp_path / "dataset", n_train=3, n_test=2, eos=True)
     run("05_train.py", "example_output", 20, dataset)
     made = run("06_evaluate.py", "example_output", 2, "example_output/trained", dataset)
-    assert made == {"trained", "evaluation.json", "evaluation.png"}
+    assert made == {"trained", "evaluation.json", "evaluation.png", "samples-48.png"}
 
 
 def test_notebook(tmp_path):

@@ -190,7 +190,7 @@ def run(*arguments, cwd):
 def test_as_a_command(tmp_path):
     done = run("sofas", "out/demo", "--n_train", 3, "--n_test", 1, "--num_workers", 2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "out/demo: 3 train and 1 test sofas" in done.stdout
+    assert "out/demo: 3 train, 0 validation and 1 test sofas" in done.stdout
     assert "4/4" in done.stderr  # the progress bar
     assert len(list((tmp_path / "out/demo").rglob("*.obj"))) == 4
     again = run("sofas", "out/demo", "--n_train", 3, cwd=tmp_path)

@@ -286,7 +286,7 @@ def test_a_missing_line_of_the_test_log_is_completed_midway(dataroot, tmp_path):
     assert log.read_text().startswith(complete)
 
 
-@pytest.mark.parametrize("name, epochs", [("vases-v4", 36), ("sofas", 110)])
+@pytest.mark.parametrize("name, epochs", [("vases", 20), ("sofas", 110)])
 def test_optfiles_of_the_demo_models(name, epochs):
     options = parse_options(["--optfile", str(ROOT / f"demo-{name}-optfile.txt")])
     assert options.niter + options.niter_decay + 1 == epochs

@@ -117,14 +117,14 @@ def test_a_click_picks_a_loop(steps):
 
 
 def test_the_surface_follows(steps):
-    assert steps["surface"]["shown"] and steps["surface"]["n_vertices"] > 1000
+    assert steps["surface"]["shown"] and steps["surface"]["n_vertices"] > 300
 
 
 def test_what_is_saved(steps, folder):
     assert steps["saved"]["message"].endswith("inference-0.obj")
     saved = folder / "saved"
     for ending in (".obj", ".glb"):
-        assert len(trimesh.load_mesh(saved / f"inference-0{ending}").faces) > 1000
+        assert len(trimesh.load_mesh(saved / f"inference-0{ending}").faces) > 600
     picture = np.asarray(Image.open(saved / "inference-0.png"))
     assert picture.shape == (880, 1100, 3) and picture.std() > 10
 
