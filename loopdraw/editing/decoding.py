@@ -1,6 +1,6 @@
 """Decoding a shape under a list of edits, again and again as the list changes.
 
-The shape is that of a latent, or one given by its loops (`given.GivenShape`). Four rules give the
+The shape is that of a latent, or one given by its loops (`given.GivenShape`). Five rules give the
 loops of an edited shape, one after the other:
 
 1. A loop that no edit covers is what comes after the loops before it, edited or not. Up to the
@@ -12,7 +12,7 @@ loops of an edited shape, one after the other:
 3. In the planes that an insert or a remove covers, all loops are those that the shape has there
    *without these inserts and removes* (but with all other edits), less those that are removed, and
    with those that are inserted; the larger ones come first. A removed loop is one of the loops of
-   the plane as they are without these edits, counted from 0. Rule 2 applies to the loops that stay.
+   the plane as they are without these edits, counted from 0.
 4. The first loop after such planes opens a plane, as does the first after the lower part of a shape
    that is given to be completed. Where the decoder would rather go on in the last
    of them, the loop that opens the next plane without these edits takes its place.
