@@ -1,6 +1,6 @@
 """Decoding a shape under a list of edits, again and again as the list changes.
 
-The shape is that of a latent, or one given by its loops (`given.GivenShape`). Four rules give the
+The shape is that of a latent, or one given by its loops (`given.GivenShape`). Five rules give the
 loops of an edited shape, one after the other:
 
 1. A loop that no edit covers is what comes after the loops before it, edited or not. Up to the
@@ -12,8 +12,9 @@ loops of an edited shape, one after the other:
 3. In the planes that an insert or a remove covers, all loops are those that the shape has there
    *without these inserts and removes* (but with all other edits), less those that are removed, and
    with those that are inserted; the larger ones come first. A removed loop is one of the loops of
-   the plane as they are without these edits, counted from 0. Rule 2 applies to the loops that stay.
-4. The first loop after such planes opens a plane. Where the decoder would rather go on in the last
+   the plane as they are without these edits, counted from 0.
+4. The first loop after such planes opens a plane, as does the first after the lower part of a shape
+   that is given to be completed. Where the decoder would rather go on in the last
    of them, the loop that opens the next plane without these edits takes its place.
 5. With `after` 0, loops that no edit covers are always those of the untouched shape. With N, N
    planes after the last edited one are on the way back, and then the untouched shape goes on. On
@@ -371,8 +372,10 @@ class EditedDecoder:
                 return None
         row = run.generated(len(run.steps))
         generated = _Next(row, way.number, None, is_new=way.edited_plane is not None)
-        if reference is not None and way.returned:  # the given part is over
-            return generated._replace(is_new=True)
+        if reference is not None and way.returned:  # the given part is over, and so is its plane
+            if way.number == len(reference.rows) and self.info.representation.has_flag:
+                row = _with_flag(row, True)
+            return generated._replace(row=row, is_new=True)
         if self._after is None or way.edited_plane is None:
             return generated
         opens = self._opens(row)

@@ -315,7 +315,7 @@ def test_completions_keep_the_shape_below_a_plane(planned):
     assert len(found) == 3
     for part, whole in found:
         assert isinstance(part, GivenShape) and not part.is_whole
-        for plane in range(4):
+        for plane in range(4):  # and nothing is added there
             assert_same_loops(whole.loops_by_plane[plane], hollow()[plane][::-1])
         assert (whole.planes[whole.regenerated] >= 4).all() and len(whole.regenerated)
         again = LoopEditor(planned, part.latent, given=part).shape
