@@ -147,6 +147,9 @@ def deferred_interrupt(message, report=print):
         signal.signal(signal.SIGINT, before)
 
 
+RAISE_AGAIN = 0.1  # seconds
+
+
 class TookTooLong(BaseException):
     """Raised by `time_limit`. Not an Exception, so that no handler on the way catches it."""
 
@@ -171,6 +174,9 @@ def time_limit(seconds, waiting=None):
     def look(*_):
         left = start + seconds - time.monotonic()
         if left <= 0:
+            # Again soon: within a destructor or a callback of the garbage collector, Python drops
+            # what is raised.
+            signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN)
             raise TookTooLong
         signal.setitimer(signal.ITIMER_REAL, min(left, 1.0) if waiting else left)
         if waiting:
@@ -181,6 +187,7 @@ def time_limit(seconds, waiting=None):
     try:
         yield
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 
