@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 
 from loopdraw.files import UserError
 
@@ -147,7 +148,8 @@ def deferred_interrupt(message, report=print):
         signal.signal(signal.SIGINT, before)
 
 
-RAISE_AGAIN = 0.1  # seconds
+# Seconds: short beside a run of the garbage collector, and long beside leaving the block.
+LOOK_AGAIN, RAISE_AGAIN = 0.0005, 1.0
 
 
 class TookTooLong(BaseException):
@@ -171,12 +173,13 @@ def time_limit(seconds, waiting=None):
         return
     start = time.monotonic()
 
-    def look(*_):
+    def look(_, frame):
         left = start + seconds - time.monotonic()
         if left <= 0:
-            # Again soon: within a destructor or a callback of the garbage collector, Python drops
-            # what is raised.
-            signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN)
+            if _drops_exceptions(frame):
+                signal.setitimer(signal.ITIMER_REAL, LOOK_AGAIN)
+                return
+            signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN)  # it may be dropped all the same
             raise TookTooLong
         signal.setitimer(signal.ITIMER_REAL, min(left, 1.0) if waiting else left)
         if waiting:
@@ -190,6 +193,19 @@ def time_limit(seconds, waiting=None):
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def _drops_exceptions(frame):
+    """Whether Python runs a callback here whose exceptions it only prints: of the garbage collector
+    or of a weak reference, or a destructor.
+    """
+    callbacks = {getattr(each, "__code__", None) for each in gc.callbacks}
+    while frame is not None:
+        code = frame.f_code
+        if code in callbacks or code.co_name == "__del__" or code.co_filename == weakref.__file__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def draw_seed(device):

@@ -328,6 +328,15 @@ class LoopSeqDataset:
         return number
 
 
+def batch_of(info, sequence, device, n=1):
+    """A sequence (T, F), not normalised, as a batch of n shapes alike."""
+    start = -info.dataset_mean / info.dataset_std
+    steps = np.concatenate([start[None], info.normalise(sequence)]).astype(np.float32)
+    inputs = torch.from_numpy(steps)[:, None].to(device).expand(-1, n, -1)
+    padding = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=device)
+    return Batch(inputs, inputs[1:], padding, None)
+
+
 def order_ties(sequences, plane_indices):
     """Put loops of a plane that are nearly as large as each other into an order of their own.
 

@@ -12,11 +12,12 @@ import dataclasses
 import numpy as np
 import torch
 
-from loopdraw.data.dataset import Batch, order_ties
+from loopdraw.data.dataset import batch_of, order_ties
 from loopdraw.editing.decoding import EditedDecoder
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import plane_heights, sort_by_area
 from loopdraw.loops.representations import canonical_polyline, eos_timestep, loops_to_sequence
+from loopdraw.model.prior import SettledPrior
 from loopdraw.model.refine import descend, loop_errors, refine, shape_losses
 
 REFINING_SECONDS = 3.0  # for the latent of a given shape
@@ -154,23 +155,12 @@ def _places_before(sequence, ordered, planes):
     return places
 
 
-def as_batch(model, sequence, n=1):
-    """A sequence (T, F) as a batch of n shapes alike, on the model's device."""
-    info = model.info
-    start = -info.dataset_mean / info.dataset_std
-    steps = np.concatenate([start[None], info.normalise(sequence)]).astype(np.float32)
-    inputs = torch.from_numpy(steps)[:, None].to(model.device)
-    inputs = inputs.expand(-1, n, -1)
-    padding = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=model.device)
-    return Batch(inputs, inputs[1:], padding, None)
-
-
 def latent_of(model, sequence, seconds=None):
     """The latent (L,) that a model makes of a sequence (T, F), improved for some seconds."""
     if model.needs_point_clouds:
         raise UserError("the model's encoder reads points of a mesh, not loops; encode the mesh")
     seconds = REFINING_SECONDS if seconds is None else seconds
-    batch = as_batch(model, sequence)
+    batch = batch_of(model.info, sequence, model.device)
     return refine(model, batch, model.encode(batch), seconds=seconds).z[0].cpu().numpy()
 
 
@@ -212,10 +202,12 @@ def complete(model, given, plane, n, rng):
     kept = given.below(plane)
     if not kept.loops:
         raise UserError(f"complete: no loop lies below plane {plane}, so there is nothing to keep")
-    drawn = model.prior.draw(rng, DRAWN)
+    # Descending brings latents near, so they need not settle: that takes a decoding each.
+    prior = model.prior.prior if isinstance(model.prior, SettledPrior) else model.prior
+    drawn = prior.draw(rng, DRAWN)
     drawn = torch.as_tensor(drawn, dtype=torch.float32, device=model.device)
     drawn = drawn[_losses(model, kept.sequence, drawn).argsort()[: CANDIDATES * n]]
-    batch = as_batch(model, kept.sequence, len(drawn))
+    batch = batch_of(model.info, kept.sequence, model.device, len(drawn))
     model.eval()
     nearer = [drawn, *descend(model, batch, drawn, STEPS, RATE)[0]][-1]
     nearer = nearer[_losses(model, kept.sequence, nearer).argsort()].cpu().numpy()
@@ -246,8 +238,11 @@ def _seam(shape, plane):
 @torch.no_grad()
 def _losses(model, sequence, latents):
     """The teacher-forced loss of a sequence (T, F) under each of B latents, (B,)."""
-    parts = latents.split(AT_ONCE)
-    return torch.cat([shape_losses(model, as_batch(model, sequence, len(z)), z) for z in parts])
+    losses = []
+    for part in latents.split(AT_ONCE):
+        batch = batch_of(model.info, sequence, model.device, len(part))
+        losses.append(shape_losses(model, batch, part))
+    return torch.cat(losses)
 
 
 def _most_different(info, sequences, n):

@@ -78,7 +78,7 @@ def save_page(path, numbers, pictures):
             bottom=0.47,
         )
         plots = figure.add_gridspec(
-            2, 3, wspace=0.3, hspace=0.62, left=LEFT, right=RIGHT, top=0.425, bottom=0.085
+            2, 3, wspace=0.3, hspace=0.75, left=LEFT, right=RIGHT, top=0.425, bottom=0.085
         )
         _draw_header(figure, numbers)
         _draw_galleries(figure, galleries, numbers, pictures)

@@ -14,7 +14,7 @@ COLORS = {"samples": MODEL, "val": TEST, "test": TEST, "train": TRAIN}
 
 def explain(axes, text):
     """Write a sentence under a plot, for those who do not know its measure."""
-    wrapped = textwrap.fill(text, 58)
+    wrapped = textwrap.fill(text, 62)
     axes.annotate(wrapped, (0, -0.27), xycoords="axes fraction", va="top", fontsize=7, color=MUTED)
 
 
@@ -112,10 +112,10 @@ def plot_validity(axes, checked):
     axes.set_title("Validity")
     keys = {
         "watertight": "watertight",
-        "one_solid": "one solid",
+        "one_solid": "one\nsolid",
         "free_ends": "free\nends",
-        "degenerate": "degenerate\nloops",
-        "self_crossing": "self-crossing\nloops",
+        "degenerate": "degen-\nerate",
+        "self_crossing": "self-\ncrossing",
     }
     names = [name for name in COLORS if name in checked]
     width = 0.8 / len(names)

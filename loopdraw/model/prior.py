@@ -179,7 +179,7 @@ class SettledPrior:
         latents = self.prior.draw(rng, n)
         # One after the other: see `FlowPrior.draw`.
         for row in latents:
-            row[:] = self.model.encode_sequences(self.model.decode(row))[0]
+            row[:] = self.model.encode_sequence(self.model.decode(row)[0])
         return latents
 
 

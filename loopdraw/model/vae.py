@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from loopdraw.checkpoints import checkpoint_label, load_state, load_states
-from loopdraw.data.dataset import DatasetInfo, load_datasets
+from loopdraw.data.dataset import DatasetInfo, batch_of, load_datasets
 from loopdraw.files import UserError
+from loopdraw.loops.representations import eos_timestep
 from loopdraw.model.decoding import decode_batch
 from loopdraw.model.networks.encoders import build_decoder, build_encoder
 from loopdraw.model.networks.planned import PlannedDecoder
@@ -155,26 +156,15 @@ class LoopSeqEncoderDecoderModel:
             mu, log_sigma_squared = self.encode_distribution(batch)
             return sample_latents(mu, log_sigma_squared) if use_sigma else mu
 
-    def encode_sequences(self, sequences):
-        """The encoder's means (B, L) of sequences as `decode` gives them; float32 arrays."""
-        lengths = np.array([np.count_nonzero(self.info.planes_of(each) >= 0) for each in sequences])
-        n_steps = int(lengths.max(initial=0)) + self.info.use_eos_token
-        steps = np.arange(n_steps)[:, None]
-        sequences = np.swapaxes(sequences[:, :n_steps], 0, 1).copy()  # (T, B, F)
-        sequences[steps >= lengths] = 0
+    def encode_sequence(self, sequence):
+        """The encoder's mean (L,) of a sequence (T, F) as `decode` gives it; float32 array."""
+        steps = sequence[self.info.planes_of(sequence) >= 0].copy()
         if self.info.representation.has_flag:
-            sequences[..., -1] = sequences[..., -1] > 0.5
-            if self.info.use_eos_token:
-                sequences[lengths, np.arange(len(lengths)), -1] = 1
-        normalised = (sequences - self.info.dataset_mean) / self.info.dataset_std
-        padding = steps >= lengths + self.info.use_eos_token
-        normalised[padding] = 0
-        normalised, padding = (
-            torch.as_tensor(array, device=self.device)
-            for array in (normalised.astype(np.float32), padding)
-        )
-        with torch.inference_mode(), threads_for(len(lengths)):
-            return self.encoder(normalised, padding)[0].cpu().numpy()
+            steps[:, -1] = steps[:, -1] > 0.5
+        if self.info.use_eos_token:
+            steps = np.concatenate([steps, eos_timestep(self.info.representation)[None]])
+        with threads_for(1):
+            return self.encode(batch_of(self.info, steps, self.device))[0].cpu().numpy()
 
     def teacher_forced(self, batch, latents):
         """Decoder outputs (T, B, F) given the true timesteps before each; flags are logits.

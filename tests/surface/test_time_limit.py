@@ -1,5 +1,6 @@
 """No mesh takes for ever: what a hardly trained model makes is given up in time."""
 
+import gc
 import time
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from small_loops import circle
 
 from loopdraw.loops.geometry import make_planes
+from loopdraw.processes import TookTooLong, time_limit
 from loopdraw.surface import workers
 from loopdraw.surface.workers import SurfaceWorkers, build_surface
 
@@ -26,6 +28,25 @@ def test_a_heap_of_loops_is_given_up_in_time():
     with pytest.raises(ValueError, match=r"540 overlapping loops on plane 0; the model is hardly"):
         build_surface(PLANES, heap(), seconds=1.0)
     assert time.monotonic() - start < 4
+
+
+def test_the_limit_holds_where_exceptions_are_dropped():
+    """Python drops what is raised in a callback of the garbage collector."""
+
+    def callback(phase, info):
+        pass
+
+    junk = [[i] for i in range(300_000)]  # collecting takes most of the time
+    gc.callbacks.append(callback)
+    start = time.monotonic()
+    try:
+        with pytest.raises(TookTooLong), time_limit(0.2):
+            while time.monotonic() < start + 5:
+                gc.collect()
+                sum(range(100_000))
+    finally:
+        gc.callbacks.remove(callback)
+    assert time.monotonic() - start < 2 and junk
 
 
 def test_a_sound_shape_that_takes_long_is_not_blamed_on_the_model():

@@ -376,8 +376,8 @@ class PlannedDecoder(nn.Module):
             )
             state.plane[:, t], state.index[:, t] = plane, index
         plane, index = state.plane[:, t : t + 1], state.index[:, t : t + 1]  # (B, 1)
-        planned = self.plan_points(self._slot(state.slots, plane, index))
-        departure = x[:, None, :-1] - planned
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        departure = x[:, None, :-1] - state.planned[rows, plane * K + index]
         state.departure[:, t] = departure[:, 0]
         h = self._embed(x[:, None], departure, plane, index, state.context)[:, 0]
         for step, memory in zip(state.steppers, state.memory.unbind(1), strict=True):
@@ -385,9 +385,9 @@ class PlannedDecoder(nn.Module):
         h = self.norm(h)[:, None]  # (B, 1, C)
         logits = state.last.flatten(1).gather(1, plane * K + index) + self.flag(h)[..., 0]
         plane_after, index_after = self._next_place(plane, index, logits > 0)
-        slot = self._slot(state.slots, plane_after, index_after)
+        place = plane_after * K + index_after
         below = self._loop_below(state, t, plane_after, index_after)
-        points = self.plan_points(slot) + self._correction(h, slot, below)
+        points = state.planned[rows, place] + self._correction(h, state.slots[rows, place], below)
         return torch.cat([points[:, 0], logits], dim=-1)
 
     def _loop_below(self, state, t, plane_after, index_after):
@@ -411,11 +411,16 @@ class PlannedDecoder(nn.Module):
     def _condition(self, state, z):
         """Set what depends on z and fill the memory of the steps taken so far."""
         state.z = z.clone()
-        state.context, state.slots, state.last = self.plan(z)
+        state.context, slots, state.last = self.plan(z)
+        # Of all places at once, (B, (P + 2) K, ...): the steps look up theirs.
+        every_place = torch.arange((self.n_planes + 2) * K, device=z.device).expand(len(z), -1)
+        state.slots = self._slot(slots, every_place // K, every_place % K)
+        state.planned = self.plan_points(state.slots)
         n = state.length
         if n > 0:
             x, plane, index = state.inputs[:, :n], state.plane[:, :n], state.index[:, :n]
-            departure = x[..., :-1] - self.plan_points(self._slot(state.slots, plane, index))
+            rows = torch.arange(len(x), device=x.device)[:, None]
+            departure = x[..., :-1] - state.planned[rows, plane * K + index]
             state.departure[:, :n] = departure
             x = self._embed(x, departure, plane, index, state.context)
             for block, memory in zip(self.blocks, state.memory.unbind(1), strict=True):
