@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-LONGEST_MESSAGE = 1500  # characters of a UserError
+LONGEST_MESSAGE = 800  # characters of a UserError; more is a path or a word without end
 
 # numpy and filelock are imported by the functions that need them: every script imports this module,
 # and `--help` should be quick.
@@ -264,9 +264,6 @@ def _holder(path):
         return "another process"
 
 
-LONGEST_LINE = 800  # characters of an error; more is a path or a word without end
-
-
 def run_script(main):
     """Run `main()` as a script: a `UserError` becomes one line on stderr and exit status 2.
 
@@ -300,10 +297,7 @@ def run_script(main):
 
 
 def _print_error(error):
-    line = str(error)
-    if len(line) > LONGEST_LINE:
-        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
 
 
 def _use_utf8():

@@ -33,8 +33,7 @@ MESH_FORMATS = ("obj",)  # by default
 
 
 CLAIM = ".inference-{}.claim"
-# Hidden files of ours that are older than this were left by a program that was killed.
-LEFT_SECONDS = 24 * 3600
+LEFT_SECONDS = 24 * 3600  # a claim that is older was left by a program that was killed
 
 
 @contextlib.contextmanager
@@ -56,7 +55,7 @@ def claimed_stem(folder, label=None):
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        _remove_old_claims(folder)
         name = next(name for name in _names(folder, label) if _claim(folder, name))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -102,10 +101,9 @@ def _is_used(folder, name):
     return any((folder / f"inference-{name}{suffix}").exists() for suffix in SUFFIXES)
 
 
-def _remove_leftovers(folder):
-    """Remove what programs left that were killed while they saved."""
+def _remove_old_claims(folder):
     oldest = time.time() - LEFT_SECONDS
-    for path in folder.glob(".inference-*"):
+    for path in folder.glob(CLAIM.format("*")):
         with contextlib.suppress(OSError):  # another program may remove it, too
             if path.is_file() and path.stat().st_mtime < oldest:
                 path.unlink()

@@ -64,8 +64,8 @@ def test_a_name_is_free_again_when_saving_fails(tmp_path):
         assert (first.name, second.name) == ("inference-gt1", "inference-gt1-1")
 
 
-def test_what_a_killed_program_left_is_removed_in_time(tmp_path):
-    old, new = tmp_path / ".inference-3-slices-x.npz", tmp_path / ".inference-4.claim"
+def test_claims_of_killed_programs_are_removed_in_time(tmp_path):
+    old, new = tmp_path / ".inference-3.claim", tmp_path / ".inference-4.claim"
     foreign = tmp_path / ".other"
     for path, age in ((old, LEFT_SECONDS + 60), (new, 60), (foreign, LEFT_SECONDS + 60)):
         path.touch()
