@@ -110,7 +110,7 @@ def evaluate(model, sets, *, on="test", n_samples=None, seed=0, n_seeds=1, n_wor
         n_samples = min(n_unseen, MOST_UNSEEN_SHAPES)
     seeds = range(seed, seed + n_seeds)
     generation, pairs = _generation(model, sets, on, n_samples, seeds, rng, n_workers)
-    shown = rng.permutation(len(sets[held_out]))[:PICTURES]
+    shown = np.random.default_rng(seed).permutation(len(sets[held_out]))[:PICTURES]
     sheet = [info.loops(sequence) for sequence in decode(model, _latents(model, seed, SHEET))]
     pictures = {
         "planes": info.planes,

@@ -14,7 +14,7 @@ COLORS = {"samples": MODEL, "val": TEST, "test": TEST, "train": TRAIN}
 
 def explain(axes, text):
     """Write a sentence under a plot, for those who do not know its measure."""
-    wrapped = textwrap.fill(text, 62)
+    wrapped = textwrap.fill(text, 56)
     axes.annotate(wrapped, (0, -0.27), xycoords="axes fraction", va="top", fontsize=7, color=MUTED)
 
 
