@@ -10,9 +10,11 @@ import errno
 import io
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -141,8 +143,26 @@ def save_npz(path, **arrays):
     """Write arrays to an `.npz` file, aside and renamed."""
     import numpy as np
 
-    with write_aside(path) as temporary:
+    # An exception between two members leaves one open, and closing the archive fails in its turn.
+    with write_aside(path) as temporary, _ctrl_c_later():
         np.savez(temporary, **arrays)
+
+
+@contextlib.contextmanager
+def _ctrl_c_later():
+    """A Ctrl-C during the block takes effect when it ends."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = []
+    signal.signal(signal.SIGINT, lambda *signal_and_frame: received.append(signal_and_frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            handler(*received[0])
 
 
 # An archive that promises more than this, and so much more than its own size, is no data: zeros

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -102,6 +103,26 @@ def test_npz_round_trip(tmp_path):
     for name, array in arrays.items():
         np.testing.assert_array_equal(loaded[name], array)
         assert loaded[name].dtype == array.dtype
+
+
+def test_ctrl_c_within_an_archive_comes_after_it(tmp_path, monkeypatch):
+    close = zipfile._ZipWriteFile.close
+
+    def interrupted(member):
+        os.kill(os.getpid(), signal.SIGINT)
+        close(member)
+
+    path = tmp_path / "arrays.npz"
+    monkeypatch.setattr(zipfile._ZipWriteFile, "close", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            save_npz(path, a=np.ones(2), b=np.ones(3))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    monkeypatch.undo()
+    assert names(tmp_path) == []
 
 
 def damaged_files(folder):
