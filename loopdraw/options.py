@@ -421,6 +421,14 @@ def make_parser(description=None):
         help="weight of the points of the third loop of a plane and the like: of loops whose "
         "number fewer than a fifth of the planes reach",
     )
+    add(
+        "--joints_weight",
+        type=amount,
+        default=1.0,
+        metavar="X",
+        help="weight of the points of loops on planes beside which the number of loops changes, "
+        "where parts begin, end, split or merge",
+    )
     add("--reco_loss_type", choices=("l1", "l2"), default="l2", help="reconstruction loss")
     add(
         "--binary_flag_loss_weight",
@@ -628,8 +636,9 @@ def _check(options, parser):
                     f"--{name} changes lengths, so it needs --architecture transformer with "
                     "--transformer_arch_version 4"
                 )
-        if options.rare_loops_weight != 1:
-            parser.error("--rare_loops_weight needs --transformer_arch_version 4")
+        for name in ("rare_loops_weight", "joints_weight"):
+            if getattr(options, name) != 1:
+                parser.error(f"--{name} needs --transformer_arch_version 4")
         if options.practise_edits:
             parser.error("--practise_edits needs --transformer_arch_version 4")
     if options.vary_profile and options.architecture.startswith("pointnet"):

@@ -28,7 +28,7 @@ from loopdraw.data.augmentation import (
 )
 from loopdraw.files import UserError
 from loopdraw.model.latents import apply_whitening, fit_whitening
-from loopdraw.model.networks.planned import places
+from loopdraw.model.networks.planned import at_joints, places
 from loopdraw.model.optimizers import Muon
 from loopdraw.processes import draw_seed, rank_and_world_size
 
@@ -78,6 +78,7 @@ class Trainer:
         whiten_latents=False,
         bucket_batches=False,
         rare_loops_weight=1.0,
+        joints_weight=1.0,
         seed=None,
         amp=False,
         compile=False,
@@ -102,7 +103,7 @@ class Trainer:
                 f"--bucket_batches needs at least one full batch: {len(dataset)} shapes are less "
                 f"than --batch_size {batch_size}"
             )
-        self.rare_loops_weight = rare_loops_weight
+        self.rare_loops_weight, self.joints_weight = rare_loops_weight, joints_weight
         if rare_loops_weight != 1:
             self.first_rare_number = dataset.first_rare_number()
         self.amp = amp
@@ -244,13 +245,18 @@ class Trainer:
         return self._weighted(batch)
 
     def _weighted(self, batch):
-        """A batch with weights on rare loops."""
-        if self.rare_loops_weight == 1:
+        """A batch with weights on rare loops and on joints."""
+        if self.rare_loops_weight == self.joints_weight == 1:
             return batch
-        _, number = places(batch.targets[..., -1].t())
-        is_rare = (number.t() >= self.first_rare_number).to(batch.targets.dtype)
-        weights = 1 + (self.rare_loops_weight - 1) * is_rare
-        weights = weights / weights[~batch.padding[1:]].mean()
+        present = ~batch.padding[1:]
+        plane, number = places(batch.targets[..., -1].t())
+        weights = torch.ones_like(batch.targets[..., 0])
+        if self.rare_loops_weight != 1:
+            weights[number.t() >= self.first_rare_number] *= self.rare_loops_weight
+        if self.joints_weight != 1:
+            n_planes = self.dataset.info.n_planes
+            weights[at_joints(plane, present.t(), n_planes).t()] *= self.joints_weight
+        weights = weights / weights[present].mean()
         if batch.point_weights is not None:
             weights = weights * batch.point_weights
         told = None if batch.told is None else self._weighted(batch.told)

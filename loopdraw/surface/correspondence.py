@@ -34,6 +34,10 @@ LEAST_LIKENESS = 0.4
 # A loose end reaches a loop of the other plane over a gap of this many plane distances.
 NEAR_GAP = 0.4
 HANDLE_GAP = 0.8  # the same for the second end of what is already attached to that part
+# The same if that end is on its way there: it does not taper, is as thick as the gap, and the loop
+# before it lies farther away by this share of the gap.
+APPROACHING_GAP, LEAST_APPROACH = 1.6, 0.25
+LEAST_SLOPE = -0.1
 MOST_SCRAP_PLANES = 2  # that a part takes which stands on nothing, not even on the end planes
 WIDEST_TUBE = 4  # plane distances: wider loops are not handles and end by themselves
 # A pair that has moved by more than this share of its thickness is blended in a moving frame.
@@ -115,8 +119,8 @@ def group_loops(loops, heights):
             solid, depth = bool(loops.solid[members[0]]), int(loops.depth[members].max())
             groups.append(Group(int(slab[nodes[0]]), solid, depth, lower, upper))
             groups[-1].shift = _shift(loops, groups[-1])
-    _set_ends(loops, groups, np.bincount(label)[label] == 1)
-    _lean(loops, groups, np.diff(heights))
+    continued = _set_ends(loops, groups, np.bincount(label)[label] == 1)
+    _lean(loops, groups, np.diff(heights), continued)
     groups.sort(key=lambda group: group.depth)
     return [[group for group in groups if group.slab == k] for k in range(len(heights) - 1)]
 
@@ -219,9 +223,13 @@ def _shift(loops, group):
 
 
 def _set_ends(loops, groups, lone):
-    """Decide how loops without a partner end: those where `lone`, (2 n,) bool, is true."""
+    """Decide how loops without a partner end: those where `lone`, (2 n,) bool, is true.
+
+    Returns
+    -------
+    (2, n) int, the loop that alone continues a loop below (row 0) or above it (row 1), or -1
+    """
     n = len(loops)
-    # The loop that alone continues a loop below (row 0) or above it (row 1), or -1.
     continued = np.full((2, n), -1)
     for group in groups:
         if len(group.lower) == 1 and len(group.upper) == 1:
@@ -248,10 +256,11 @@ def _set_ends(loops, groups, lone):
             outside = shapely.area(shapely.difference(loops.regions[loop], outer))
             if outside <= LEAST_OVERLAP * loops.area[loop]:
                 group.taper = _taper(loops, loop, before)
+    return continued
 
 
-def _lean(loops, groups, thicknesses):
-    """Attach loose ends to larger parts that are close.
+def _lean(loops, groups, thicknesses, continued):
+    """Attach loose ends to larger parts that are close; `continued` as `_set_ends` returns it.
 
     The root of a handle may be horizontal and lie between two planes; then the loops of the handle
     overlap nothing. One end may also be farther away if the part would float otherwise: if nothing
@@ -288,6 +297,9 @@ def _lean(loops, groups, thicknesses):
             largest = LARGEST_GAP
         elif part[loop] in hanging or part[loop] == part[target]:
             largest = HANDLE_GAP
+            before = continued[0 if len(group.lower) else 1, loop]
+            if _approaches(loops, loop, before, target, group.taper, gap * thicknesses[group.slab]):
+                largest = APPROACHING_GAP
         if gap > largest:
             continue
         if part[loop] not in held:
@@ -299,6 +311,14 @@ def _lean(loops, groups, thicknesses):
         deep = 2 * min(loops.radius[loop], loops.radius[target])
         group.leans_on, group.taper = target, None
         group.shift = way[1] - way[0] + towards * deep / max(np.hypot(*towards), 1e-9)
+
+
+def _approaches(loops, loop, before, target, taper, gap):
+    """Whether a loose end, `loop` after `before`, is on its way to a target over this gap."""
+    if before < 0 or taper.slope < LEAST_SLOPE or 2 * loops.thickness[loop] < gap:
+        return False
+    gap_before = shapely.distance(loops.polygons[before], loops.regions[target])
+    return gap_before - gap > LEAST_APPROACH * gap
 
 
 def solid_parts(loops, groups):

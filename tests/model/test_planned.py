@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from loopdraw.model.networks.encoders import build_decoder, build_encoder
-from loopdraw.model.networks.planned import K, places
+from loopdraw.model.networks.planned import K, at_joints, places
 
 T, P, N_FEATURES, LATENT = 14, 6, 7, 4
 SIZES = dict(n_features=N_FEATURES, max_length=T, latent_size=LATENT, n_planes=P)
@@ -46,6 +46,15 @@ def test_places_are_read_off_the_flags():
     plane, index = places(flags.float())
     assert plane.tolist() == [[1, 1, 2, 3, 3, 3], [1, 2, 2, 2, 2, 3]]
     assert index.tolist() == [[0, 1, 0, 0, 1, 2], [0, 0, 1, 2, 3, 0]]
+
+
+def test_joints_lie_beside_a_change_of_the_number_of_loops():
+    # Loops a plane: 1, 1, 2, 2, 2, 1 and the end of the sequence; then 1, 1, 1 and padding.
+    flags = torch.tensor([[1, 1, 1, 0, 1, 0, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]])
+    present = torch.ones(2, 10, dtype=torch.bool)
+    present[1, 3:] = False
+    found = at_joints(places(flags.float())[0], present, 6)
+    assert found.int().tolist() == [[0, 1, 1, 1, 0, 0, 1, 1, 1, 0], [0, 0, 1] + [0] * 7]
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])

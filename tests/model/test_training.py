@@ -103,6 +103,7 @@ RECIPE = (
     *("--enc_fc_hidden_sizes", "32", "--dec_fc_hidden_sizes", "32"),
     *("--ema", "0.9", "--lr_schedule", "cosine", "--optimizer", "muon", "--clip_grad", "1"),
     *("--weight_decay", "0.05", "--bucket_batches", "--rare_loops_weight", "3"),
+    *("--joints_weight", "2"),
     *("--disturb_history", "--vary_profile", "0.04", "--vary_spacing", "0.5", "--mirror_planes"),
     *("--practise_edits", "0.5"),
     *("--order_ties", "--enc_kl_min", "0", "--enc_kl_anneal_cycle", "-1"),

@@ -307,6 +307,18 @@ def test_handle_whose_roots_run_level_between_planes_is_attached():
     assert mesh.body_count == 2
 
 
+@pytest.mark.parametrize("lean, genus", [(0.02, 1), (0.0, 0)])
+def test_open_end_on_its_way_to_the_body_is_attached(lean, genus):
+    """The top of a handle leans towards the body, and is to reach it. An arm hangs straight."""
+    planes = make_planes("y", 10, 0, 0.36)  # 0.04 apart; the gap below the end is 0.05
+    loops = [[circle(0.2)] for _ in range(10)]
+    loops[2] = [rectangle(0.7, 0.4)]
+    for k in range(3, 7):
+        loops[k].append(circle(0.035, (0.285 + lean * (6 - k), 0)))
+    mesh = checked(*reconstruct_mesh(planes, loops, 96))
+    assert mesh.body_count == 1 and mesh.euler_number == 2 - 2 * genus
+
+
 def test_tip_of_a_spout_on_the_last_plane_is_attached():
     # The rim rises towards the spout: the last plane cuts nothing but its tip, off the wall below.
     loops = [[circle(0.2), circle(0.17)] for _ in range(9)] + [[circle(0.03, (0.28, 0))]]

@@ -59,6 +59,28 @@ def places(flags):
     return plane, steps - first
 
 
+def at_joints(plane, present, n_planes):
+    """Which loops lie beside a change of the number of loops from plane to plane.
+
+    There, parts begin, end, split or merge.
+
+    Parameters
+    ----------
+    plane : (B, T) int, from 1: see `places`
+    present : (B, T) bool, which timesteps are there
+    n_planes : int, P; a plane past them ends the sequence and is none
+
+    Returns
+    -------
+    (B, T) bool
+    """
+    plane = plane.clamp(max=n_planes + 1)
+    counts = plane.new_zeros(len(plane), n_planes + 2).scatter_add(1, plane, present.long())
+    changes = counts[:, 1:n_planes] != counts[:, 2 : n_planes + 1]  # between planes 1 to P
+    beside = F.pad(changes, (1, 2)) | F.pad(changes, (2, 1))
+    return beside.gather(1, plane) & present
+
+
 class Block(nn.Module):
     """Self-attention and a feed-forward net, each after a norm."""
 
