@@ -1,6 +1,6 @@
 """Fit a prior to the latents of a trained model's training set.
 
-    python -m loopdraw.model.fit_prior --optfile vases-optfile.txt --fit_prior mixture
+    python -m loopdraw.model.fit_prior --optfile vases-optfile.txt --fit_prior flow
 
 writes `prior.npz` beside the checkpoint. From then on random latents are drawn from it;
 `--prior normal` is the published way. Of each training shape the encoder gives a mean and a
@@ -19,7 +19,7 @@ from loopdraw.files import run_script
 from loopdraw.model.prior import PRIOR_FILE, FlowPrior, MixturePrior, save_prior
 from loopdraw.options import parse_options, require
 
-DEFAULT_KIND = "mixture"
+DEFAULT_KIND = "flow"
 
 COMPONENTS = (1, 2, 4, 8, 16, 32)
 # Added to the variances, as a share of the mean variance of the latents.
