@@ -391,11 +391,9 @@ class Model:
         if seed is not None:
             _check_count(seed, "seed")
         entropy = np.random.SeedSequence(seed).entropy
-        prior = self.network.prior
         generators = [shape_generator(entropy, i) for i in range(n)]
-        drawn = [prior.draw(generator, 1) for generator in generators]
-        seeds = [int(generator.integers(2**32)) for generator in generators]
-        return np.array(drawn).reshape(n, self.latent_size), seeds
+        latents = self.network.prior.draw_each(generators)
+        return latents, [int(generator.integers(2**32)) for generator in generators]
 
     def decode(self, latents):
         """The shapes of latents.

@@ -199,8 +199,7 @@ def draw_checked(model, latents, seeds):
     wrong = list(range(len(latents)))
     for attempt in range(MOST_DRAWS):
         if attempt:
-            for i in wrong:
-                latents[i] = model.prior.draw(generators[i], 1)[0]
+            latents[wrong] = model.prior.draw_each([generators[i] for i in wrong])
         for start in range(0, len(wrong), DECODED_TOGETHER):
             rows = wrong[start : start + DECODED_TOGETHER]
             for i, sequence in zip(rows, model.decode(latents[rows]), strict=True):

@@ -132,8 +132,7 @@ def evaluate(model, sets, *, on="test", n_samples=None, seed=0, n_seeds=1, n_wor
 
 def _latents(model, seed, n):
     """The first n latents that the prompt and `loopdraw` draw with a seed, (n, L)."""
-    drawn = [model.prior.draw(shape_generator(seed, i), 1) for i in range(n)]
-    return np.concatenate(drawn)
+    return model.prior.draw_each([shape_generator(seed, i) for i in range(n)])
 
 
 def _generation(model, sets, on, n_samples, seeds, rng, n_workers):

@@ -15,7 +15,7 @@ STEPS_BETWEEN_END_CHECKS = 8
 
 
 @torch.inference_mode()
-def decode_batch(decoder, latents, n_steps, representation, ended=None):
+def decode_batch(decoder, latents, n_steps, representation, ended=None, alone=False):
     """Decode latents into normalised sequences.
 
     Parameters
@@ -28,6 +28,8 @@ def decode_batch(decoder, latents, n_steps, representation, ended=None):
     ended : function or None
         Maps the sequences so far, a (b, steps, F) array, to a (b,) bool array: those that have
         ended. They stop costing.
+    alone : decode each latent as if it were the only one, to the last bit; needs a decoder whose
+        `begin` knows how
 
     Returns
     -------
@@ -36,8 +38,8 @@ def decode_batch(decoder, latents, n_steps, representation, ended=None):
     n_features = representation.n_features
     outputs = latents.new_zeros(len(latents), n_steps, n_features)
     active = torch.arange(len(latents), device=latents.device)
-    with threads_for(len(latents)):
-        state = decoder.begin(latents)
+    with threads_for(1 if alone else len(latents)):
+        state = decoder.begin(latents, alone=True) if alone else decoder.begin(latents)
         step_input = latents.new_zeros(len(latents), n_features)
         for t in range(n_steps):
             step_input = decoder.step(state, step_input)  # (b, F)

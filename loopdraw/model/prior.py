@@ -18,10 +18,20 @@ from loopdraw.files import UserError, load_npz, save_npz
 
 PRIOR_FILE = "prior.npz"
 FLOW_STEPS = 32  # of the midpoint rule
+DECODED_TOGETHER = 64
 FLOW_FREQUENCIES = np.pi * 2.0 ** np.arange(6)  # how a flow sees the time
 
 
-class NormalPrior:
+class Prior:
+    """Base of the priors, which have a method `draw`."""
+
+    def draw_each(self, generators):
+        """One random latent of each of n generators, (n, L), as if each were drawn alone."""
+        drawn = [self.draw(generator, 1) for generator in generators]
+        return np.concatenate([np.empty((0, self.latent_size)), *drawn])
+
+
+class NormalPrior(Prior):
     """The standard normal: what the published program draws from."""
 
     description = "standard normal numbers"
@@ -44,7 +54,7 @@ class NormalPrior:
         return rng.standard_normal((n, self.latent_size))
 
 
-class MixturePrior:
+class MixturePrior(Prior):
     """A mixture of Gaussians.
 
     Parameters
@@ -86,7 +96,7 @@ class MixturePrior:
         return {"weights": self.weights, "means": self.means, "factors": self.factors}
 
 
-class FlowPrior:
+class FlowPrior(Prior):
     """A rectified flow (Liu et al., Flow Straight and Fast, ICLR 2023).
 
     A latent is where the flow dz/dt = v(z, t) carries standard normal noise between t = 0 and 1.
@@ -156,7 +166,7 @@ class FlowPrior:
         return {"mean": self.mean, "std": self.std} | named
 
 
-class SettledPrior:
+class SettledPrior(Prior):
     """A fitted prior whose latents are each decoded and encoded again, once.
 
     A random latent may lie between those of shapes, where the decoder makes faulty ones. The
@@ -176,10 +186,17 @@ class SettledPrior:
 
     def draw(self, rng, n):
         """Random latents (n, L): see `NormalPrior.draw`."""
-        latents = self.prior.draw(rng, n)
-        # One after the other: see `FlowPrior.draw`.
-        for row in latents:
-            row[:] = self.model.encode_sequence(self.model.decode(row)[0])
+        return self._settle(self.prior.draw(rng, n))
+
+    def draw_each(self, generators):
+        """As `Prior.draw_each`; the shapes are decoded together."""
+        return self._settle(self.prior.draw_each(generators))
+
+    def _settle(self, latents):
+        for start in range(0, len(latents), DECODED_TOGETHER):
+            some = latents[start : start + DECODED_TOGETHER]
+            for row, sequence in zip(some, self.model.decode(some, alone=True), strict=True):
+                row[:] = self.model.encode_sequence(sequence)
         return latents
 
 

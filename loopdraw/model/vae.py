@@ -244,13 +244,14 @@ class LoopSeqEncoderDecoderModel:
 
     # Decoding
 
-    def decode(self, latents, full_length=False):
+    def decode(self, latents, full_length=False, alone=False):
         """Decode latents into sequences.
 
         Parameters
         ----------
         latents : (B, L) or (L,) array or tensor
         full_length : go on to the last timestep even where a sequence has ended
+        alone : the same to the last bit as if each latent were decoded on its own
 
         Returns
         -------
@@ -270,9 +271,11 @@ class LoopSeqEncoderDecoderModel:
             )
         latents = latents.reshape(-1, self.latent_size)
         self.eval()
+        if alone and not (self.is_planned and self.device.type == "cpu"):
+            return np.concatenate([self.decode(row, full_length) for row in latents.split(1)])
         n_steps, representation = self.info.n_timesteps, self.info.representation
         ended = None if full_length else lambda so_far: self.lengths(so_far) <= so_far.shape[1]
-        normalised = decode_batch(self.decoder, latents, n_steps, representation, ended)
+        normalised = decode_batch(self.decoder, latents, n_steps, representation, ended, alone)
         normalised = normalised.cpu().numpy()
         sequences = self.info.unnormalise(normalised).astype(np.float32)
         if not full_length:

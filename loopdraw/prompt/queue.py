@@ -63,7 +63,9 @@ class ActionQueue:
 
     def draw(self, operand):
         """The value of an operand on its own, outside any action."""
-        value = self._reader.known_at_run(operand, self._generator(0))
+        value = self._reader.known_at_run(operand)
+        if value is None:
+            value = self._reader.draw([self._generator(0)])[0]
         self._n_drawn += operand.value is None
         return value
 
@@ -71,30 +73,50 @@ class ActionQueue:
         """The generator of the next action that runs, or of the one `ahead` after it."""
         return shape_generator(self._entropy, self._n_drawn + ahead)
 
-    def next_tasks(self, limit):
-        """The first actions, at most `limit`, as many as may run together; they stay queued.
+    def next_tasks(self, limit, n_begun=0):
+        """The next actions, at most `limit`, as many as may run together; they stay queued.
+
+        Parameters
+        ----------
+        limit : int
+        n_begun : int, the first actions, which run already: those after them are asked for, as far
+            as they can be begun before these are done
 
         Returns
         -------
-        list of Task, at least one
+        list of Task, at least one if none runs yet
 
         Raises
         ------
         UserError
             When a value of the first action is missing or unfit.
         """
-        tasks, self._values = [], {}
-        for action in itertools.islice(self._actions, min(limit, MAX_TOGETHER)):
+        if not n_begun:
+            self._values = {}
+        elif self._actions[n_begun - 1].intervene:
+            return []
+        chosen, to_draw = [], []
+        first_ones = itertools.islice(self._actions, n_begun, n_begun + min(limit, MAX_TOGETHER))
+        for ahead, action in enumerate(first_ones, n_begun):
             waits = any(
                 operand.awaited and operand not in self._values for operand in action.operands
             )
             # An edited shape runs the user's function, which may take long or stop: alone.
-            if tasks and (waits or action.intervene or tasks[0].action.intervene):
+            alone = action.intervene or (chosen and chosen[0][0].intervene)
+            if ahead and (waits or alone):
                 break
-            generator = self._generator(len(tasks))
+            generator = self._generator(ahead)
             for operand in action.operands:
                 if operand not in self._values:
-                    self._values[operand] = self._reader.known_at_run(operand, generator)
+                    value = self._values[operand] = self._reader.known_at_run(operand)
+                    if value is None:
+                        to_draw.append((operand, generator))
+            chosen.append((action, generator))
+        if to_draw:
+            operands, generators = zip(*to_draw, strict=True)
+            self._values.update(zip(operands, self._reader.draw(generators), strict=True))
+        tasks = []
+        for action, generator in chosen:
             value = action.combine([self._values[operand] for operand in action.operands])
             tasks.append(Task(action, value, int(generator.integers(2**32))))
         return tasks
@@ -102,5 +124,6 @@ class ActionQueue:
     def take(self):
         """Remove the first action: it has run as a task. What it drew is settled with it."""
         for operand in self.pop().operands:
-            operand.value = self._values[operand]
+            if operand in self._values:  # else an earlier action has settled it
+                operand.value = self._values.pop(operand)
         self._n_drawn += 1

@@ -227,10 +227,12 @@ class ValueReader:
             return Operand(word, self.check_latent, given.latent), given
         return self.operand(word, self.check_either, awaited), None
 
-    def known_at_run(self, operand, rng):
-        """The value of an operand at the moment its action runs; `rng` draws `?`."""
-        if operand.value is not None:
-            return operand.value
-        if operand.awaited:
+    def known_at_run(self, operand):
+        """The value of an operand at the moment its action runs; None for `?`, which is drawn."""
+        if operand.value is None and operand.awaited:
             return operand.check(self.variables[operand.awaited], operand.text)
-        return self.settings.prior.draw(rng, 1)[0]
+        return operand.value
+
+    def draw(self, generators):
+        """A latent of each generator, (n, L): the values of as many `?`."""
+        return self.settings.prior.draw_each(generators)

@@ -214,6 +214,18 @@ def test_latents_settle_where_the_encoder_places_their_shapes(trained):
     np.testing.assert_allclose(again, settled, atol=1e-4)
 
 
+def test_latents_drawn_together_are_those_drawn_alone_to_the_last_bit():
+    """The demo's decoder is large enough for the products whose sums depend on the company."""
+    model = loopdraw.load(ROOT / "checkpoints" / "demo-vases").network
+    generators = [shape_generator(0, i) for i in range(3)]
+    together = model.prior.draw_each(generators)
+    for i, z in enumerate(together):
+        np.testing.assert_array_equal(model.prior.draw(shape_generator(0, i), 1)[0], z)
+        first = model.prior.prior.draw(shape_generator(0, i), 1)[0]
+        np.testing.assert_array_equal(model.encode_sequence(model.decode(first)[0]), z)
+    assert model.prior.draw_each([]).shape == (0, model.latent_size)
+
+
 def test_sequences_are_encoded_as_those_of_a_dataset(trained):
     model, sets = load_model_and_sets(parse_options(["--optfile", str(trained / "opt.txt")]))
     dataset = sets["train"]

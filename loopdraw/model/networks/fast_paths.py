@@ -15,7 +15,7 @@ import torch.nn.functional as F
 IN_CACHE = 40_000
 
 
-def rows_function(weight, bias):
+def rows_function(weight, bias, alone=False):
     """`F.linear` for the few rows of one decoding step, made ready so that it is fast.
 
     A step reads every weight once, so memory bandwidth bounds it, or, where the weights stay in the
@@ -27,6 +27,8 @@ def rows_function(weight, bias):
     ----------
     weight : (n, m) tensor
     bias : (n,) tensor
+    alone : each row comes out as if it were the only one, to the last bit. A product of several
+        rows adds up in another order than one of a single row, so each is a product of its own.
 
     Returns
     -------
@@ -39,6 +41,8 @@ def rows_function(weight, bias):
         halves, half_columns = weight.view(2, -1, weight.shape[1]), bias.view(2, -1, 1)
 
     def rows(x):
+        if alone and len(x) > 1:
+            return _rows_alone(weight, bias, x, in_halves)
         if len(x) > 8:
             return F.linear(x, weight, bias)
         if len(x) > 1:
@@ -48,6 +52,29 @@ def rows_function(weight, bias):
         return torch.addmv(bias, weight, x[0])[None]
 
     return rows
+
+
+def _rows_alone(weight, bias, x, in_halves=False):
+    """Products of single rows, all by one call; see `rows_function`."""
+    (n, m), B = weight.shape, len(x)
+    rows = x[:, None]
+    if in_halves:
+        columns = bias[:, None].expand(B, n, 1)
+        return torch.baddbmm(columns, weight.expand(B, n, m), rows.transpose(1, 2))[:, :, 0]
+    if n == 1:
+        return torch.cat([F.linear(row, weight, bias) for row in x.split(1)])
+    return torch.baddbmm(bias.expand(B, 1, n), rows, weight.t().expand(B, m, n))[:, 0]
+
+
+def apply_layer(layer, x):
+    """What a linear layer makes of `x` (..., m)."""
+    return layer(x)
+
+
+def apply_alone(layer, x):
+    """The same to the last bit whatever the other rows of `x` (..., m) are: see `rows_function`."""
+    rows = _rows_alone(layer.weight, layer.bias, x.reshape(-1, x.shape[-1]))
+    return rows.view(*x.shape[:-1], -1)
 
 
 # -------------------------------------------------------------------------------- packed sequences

@@ -32,7 +32,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from loopdraw.model.networks.decoders import DecoderState
-from loopdraw.model.networks.fast_paths import MemoryHolds, new_memory, rows_function
+from loopdraw.model.networks.fast_paths import (
+    MemoryHolds,
+    apply_alone,
+    apply_layer,
+    new_memory,
+    rows_function,
+)
 
 K = 8  # loops of a plane that are told apart; later ones share the last number
 PLAN_LAYERS, PLAN_FFWD = 2, 256
@@ -102,10 +108,13 @@ class Block(nn.Module):
         x = x + self.proj(y.transpose(1, 2).flatten(2))
         return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
 
-    def stepper(self):
-        """A function of one step (B, C), the memory and the step's row there; see `forward`."""
+    def stepper(self, alone=False):
+        """A function of one step (B, C), the memory and the step's row there; see `forward`.
+
+        With `alone`, as in `PlannedDecoder.begin`.
+        """
         to_qkv, to_proj, to_wide, to_narrow = (
-            rows_function(layer.weight, layer.bias)
+            rows_function(layer.weight, layer.bias, alone)
             for layer in (self.qkv, self.proj, self.wide, self.narrow)
         )
         norm1, norm2 = (_norm_function(norm) for norm in (self.norm1, self.norm2))
@@ -328,9 +337,9 @@ class PlannedDecoder(nn.Module):
         plane_after = (plane + opens).clamp(max=self.n_planes + 1)
         return plane_after, torch.where(opens, 0, (index + 1).clamp(max=K - 1))
 
-    def _embed(self, x, departure, plane, index, context):
+    def _embed(self, x, departure, plane, index, context, apply=apply_layer):
         """What the blocks see of the steps (B, T, F) that lie at (plane, index)."""
-        x = self.inp(torch.cat([x, departure], dim=-1))
+        x = apply(self.inp, torch.cat([x, departure], dim=-1))
         x = torch.where((plane == 0)[..., None], self.start, x)
         x = x + self.plane(plane) + self.loop(index)
         return x + context.gather(1, plane[..., None].expand_as(x))
@@ -357,16 +366,20 @@ class PlannedDecoder(nn.Module):
         table = F.pad(F.pad(loops, (0, 1), value=1.0), (0, 0, 0, 1))  # row T: all 0
         return table.gather(1, row[..., None].expand(B, T, table.shape[-1]))
 
-    def _correction(self, h, slot, below):
-        x = h + slot + self.below(below)
-        x = x + self.head_narrow(F.gelu(self.head_wide(self.head_norm(x))))
-        return self.out(self.out_norm(x))
+    def _correction(self, h, slot, below, apply=apply_layer):
+        x = h + slot + apply(self.below, below)
+        wide = F.gelu(apply(self.head_wide, self.head_norm(x)))
+        x = x + apply(self.head_narrow, wide)
+        return apply(self.out, self.out_norm(x))
 
     # --------------------------------------------------------------------- the steps, one by one
 
     @torch.no_grad()
-    def begin(self, z):
-        """As `decoders.TransformerDecoder.begin`."""
+    def begin(self, z, alone=False):
+        """As `decoders.TransformerDecoder.begin`.
+
+        With `alone`, each of the latents is decoded as if it were the only one, to the last bit.
+        """
         B, n_layers = len(z), len(self.blocks)
         state = DecoderState(
             inputs=z.new_zeros(B, self.max_length, self.n_features),
@@ -379,12 +392,20 @@ class PlannedDecoder(nn.Module):
                 self.max_length,
                 self.d_model,
             ),
-            steppers=[block.stepper() for block in self.blocks],
+            steppers=[block.stepper(alone) for block in self.blocks],
         )
+        state.apply = apply_alone if alone else apply_layer
         state.plane = z.new_zeros(B, self.max_length, dtype=torch.long)
         state.index = torch.zeros_like(state.plane)
         state.departure = torch.zeros_like(state.inputs[..., :-1])
-        self._condition(state, z)
+        if not alone:
+            self._condition(state, z)
+            return state
+        parts = [DecoderState(None, None) for _ in z]
+        for part, row in zip(parts, z.split(1), strict=True):
+            self._condition(part, row)
+        for name in ("z", "context", "slots", "last", "planned"):
+            setattr(state, name, torch.cat([getattr(part, name) for part in parts]))
         return state
 
     @torch.no_grad()
@@ -401,15 +422,18 @@ class PlannedDecoder(nn.Module):
         rows = torch.arange(len(x), device=x.device)[:, None]
         departure = x[:, None, :-1] - state.planned[rows, plane * K + index]
         state.departure[:, t] = departure[:, 0]
-        h = self._embed(x[:, None], departure, plane, index, state.context)[:, 0]
+        h = self._embed(x[:, None], departure, plane, index, state.context, state.apply)[:, 0]
         for step, memory in zip(state.steppers, state.memory.unbind(1), strict=True):
             h = step(h, memory, t)
         h = self.norm(h)[:, None]  # (B, 1, C)
-        logits = state.last.flatten(1).gather(1, plane * K + index) + self.flag(h)[..., 0]
+        logits = (
+            state.last.flatten(1).gather(1, plane * K + index) + state.apply(self.flag, h)[..., 0]
+        )
         plane_after, index_after = self._next_place(plane, index, logits > 0)
         place = plane_after * K + index_after
         below = self._loop_below(state, t, plane_after, index_after)
-        points = state.planned[rows, place] + self._correction(h, state.slots[rows, place], below)
+        points = self._correction(h, state.slots[rows, place], below, state.apply)
+        points = state.planned[rows, place] + points
         return torch.cat([points[:, 0], logits], dim=-1)
 
     def _loop_below(self, state, t, plane_after, index_after):
