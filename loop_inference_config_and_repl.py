@@ -20,7 +20,7 @@ any object with these methods:
 `given_item(index)`, `given_slices(planes, loops)`, `given_file(edit_file) -> GivenShape`
     A shape given by its loops: an item of the dataset, slices, what an edit file holds (or None).
 `given_mesh(encoded) -> GivenShape`
-`encode_mesh(path, fit, refine) -> own_mesh.EncodedMesh`
+`encode_mesh(path, fit, refine, up) -> own_mesh.EncodedMesh`
 """
 
 import argparse
@@ -34,6 +34,7 @@ import numpy as np
 
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.files import UserError, write_aside
+from loopdraw.loops.mesh_files import UPS
 from loopdraw.loops.slices_files import load_slices
 from loopdraw.model.prior import NormalPrior
 from loopdraw.options import number
@@ -188,10 +189,11 @@ class InferenceREPL(TerminalCmd):
         self.say(f"edit {given.z}: {message}")
 
     def do_encode(self, line):
-        """encode <name> <mesh file> [--fit] [--no-refine]      the latent of a mesh of your own
+        """encode <name> <mesh file> [--fit] [--up z] [--no-refine]   the latent of your own mesh
 
         The file may be of any format that trimesh reads. --fit centres it and makes its longest
-        side 1; without it, it must lie where the shapes of the dataset do, with the same side up.
+        side 1; without it, it must lie where the shapes of the dataset do. --up z, or another axis,
+        or --up=-z, says what is up in the file, if that is not the model's axis: it is turned.
 
         encode chair chair.glb --fit
         submit interp 8 $chair ? --save
@@ -205,15 +207,17 @@ class InferenceREPL(TerminalCmd):
         What is said then is how many of its loops the model can take, whether the shape that the
         model makes of them is the same, a similar or another one, and why when it is far.
         """
-        usage = "encode <name> <mesh file> [--fit] [--no-refine]"
+        usage = "encode <name> <mesh file> [--fit] [--up <axis>] [--no-refine]"
         parser = WordParser(prog="encode", usage=usage, add_help=False)
         parser.add_argument("name", metavar="<name>")
         parser.add_argument("mesh", metavar="<mesh file>")
         parser.add_argument("--fit", action="store_true")
+        parser.add_argument("--up", choices=UPS)
         parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True)
         given = parser.parse_intermixed_args(_words(line))
         name = self.new_name(given.name)
-        encoded = self.engine.encode_mesh(self.reader.path(given.mesh), given.fit, given.refine)
+        mesh = self.reader.path(given.mesh)
+        encoded = self.engine.encode_mesh(mesh, given.fit, given.refine, given.up)
         self.variables[name] = encoded.latent
         self.encoded[name] = encoded
         self.say(f"{name}: {encoded.report}")

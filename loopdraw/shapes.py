@@ -19,7 +19,6 @@ from loopdraw.options import parse_options
 from loopdraw.threads import wait_briefly
 
 PREVIEW_SIZE = (480, 480)  # pixels, of the picture in a notebook
-DRAWING_COLOR = (0.95, 0.68, 0.10)  # of loops, as in `view.scene.Look`
 DECODED_TOGETHER = 64  # as many as the prompt: the size of a batch decides the last bits
 
 
@@ -308,18 +307,10 @@ def _drawing(planes, loops_by_plane, size):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from loopdraw.evaluation.page import draw_stack, project_stack
+    from loopdraw.data.prepare.drawing import draw_alone
 
-    stack = project_stack(planes, loops_by_plane)
-    points = np.concatenate([outline for plane in stack for outline in plane])
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.05 * (high - low).max() + 1e-6
     canvas = FigureCanvasAgg(Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100))
-    axes = canvas.figure.add_axes((0, 0, 1, 1))
-    axes.axis("off")
-    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
-    axes.set_aspect("equal")
-    draw_stack(axes, stack, DRAWING_COLOR)
+    draw_alone(canvas.figure.add_axes((0, 0, 1, 1)), planes, loops_by_plane)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -434,7 +425,7 @@ class Model:
         ]
         return shapes[0] if array.ndim == 1 else shapes
 
-    def encode(self, mesh, fit=False, refine=True):
+    def encode(self, mesh, fit=False, refine=True, up=None):
         """The shape that the model makes of a mesh.
 
         Parameters
@@ -442,6 +433,8 @@ class Model:
         mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
         fit : bool, first centre the mesh and make its longest side 1
         refine : bool, improve the encoder's latent, for three seconds at most
+        up : "x", "y" or "z", or with a minus as "-z", what is up in the mesh; it is turned to the
+            axis of the model's planes. By default it stands as the model's shapes do.
 
         Returns
         -------
@@ -455,21 +448,23 @@ class Model:
         from loopdraw.evaluation.own_mesh import encode_mesh
 
         try:
-            encoded = encode_mesh(self.network, _checked_mesh(mesh), fit, refine)
+            encoded = encode_mesh(
+                self.network, _checked_mesh(mesh), fit, refine, up=_checked_up(up)
+            )
         except UserError as error:  # it speaks of the prompt's option
             raise UserError(str(error).replace("; --fit moves", "; fit=True moves")) from None
         shape = self.decode(encoded.latent)
         shape.report = encoded.report
         return shape
 
-    def adopt(self, shape, fit=False):
+    def adopt(self, shape, fit=False, up=None):
         """A shape whose own loops can be edited and completed, instead of the model's version.
 
         Parameters
         ----------
         shape : a mesh, as for `encode`; a Shape, whose planes must be among the model's; or the
             path of a `-slices.npz` file
-        fit : bool, as for `encode`
+        fit, up : as for `encode`, of a mesh
 
         Returns
         -------
@@ -492,7 +487,7 @@ class Model:
         else:
             from loopdraw.evaluation.own_mesh import encode_mesh
 
-            encoded = encode_mesh(self.network, _checked_mesh(shape), fit)
+            encoded = encode_mesh(self.network, _checked_mesh(shape), fit, up=_checked_up(up))
             given = given_shapes.given_shape(self.network, encoded.loops_by_plane, encoded.latent)
             report = encoded.report
         own = Shape(
@@ -723,6 +718,14 @@ def _checked_mesh(mesh):
             "vertices, counted from 0"
         )
     return vertices, faces
+
+
+def _checked_up(up):
+    from loopdraw.loops.mesh_files import UPS
+
+    if up is not None and up not in UPS:
+        raise UserError(f"up is {_short(up)}, none of {', '.join(UPS)}")
+    return up
 
 
 def _padded(sequence, n_timesteps):

@@ -121,10 +121,11 @@ def test_options_named_in_tables_exist(path):
     options = set(make_parser()._option_string_actions)
     prompt = {"--checked", "--save", "--format", "--intervene", "--edit", "--after"}
     prompt |= {"--use_enc_sigma"}
+    prepare = {"--up", "--axis", "--planes", "--size", "--test", "--max_loops"}
     benchmark = {"--resolution"}
     for cell in re.findall(r"^\| (`--[^|]*) \|", path.read_text(), re.MULTILINE):
         for option in re.findall(r"--\w+", cell):
-            assert option in options | prompt | benchmark, option
+            assert option in options | prompt | prepare | benchmark, option
 
 
 def test_the_piped_line_of_the_readme():

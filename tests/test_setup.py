@@ -18,6 +18,7 @@ SCRIPTS = (
     "polyscope_screenies.py",
     "loop_models_options.py",
     "-m loopdraw.evaluation",
+    "-m loopdraw.data.prepare",
     "-m loopdraw.demo.dataset",
     "-m loopdraw.model.fit_prior",
 )

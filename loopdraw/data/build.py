@@ -120,16 +120,33 @@ def _longest(cached, n):
     return [f"{names[i] if names else f'mesh {i}'}: {lengths[i]} timesteps" for i in order]
 
 
-def _warn_of_outliers(cached, cache, report):
-    """Say so if a few meshes make all sequences much longer, as all are padded to the longest."""
-    lengths = np.sort(cached.lengths)
+def longest_without_outliers(lengths):
+    """The longest length but for a few that are much longer, or None where there are no such few.
+
+    Parameters
+    ----------
+    lengths : (n,) int
+
+    Returns
+    -------
+    int or None
+    """
+    lengths = np.sort(lengths)
     n_few = max(1, int(OUTLIER_SHARE * len(lengths)))
     if len(lengths) <= n_few or lengths[-1] < OUTLIER_FACTOR * lengths[-n_few - 1]:
-        return
+        return None
     # Those before the largest step in length.
     few = lengths[-n_few - 1 :].astype(float)
-    n_longer = n_few - int(np.argmax(few[1:] / few[:-1]))
-    limit, longest = lengths[-n_longer - 1], lengths[-1]
+    return int(lengths[-n_few - 1 + int(np.argmax(few[1:] / few[:-1]))])
+
+
+def _warn_of_outliers(cached, cache, report):
+    """Say so if a few meshes make all sequences much longer, as all are padded to the longest."""
+    lengths = cached.lengths
+    limit = longest_without_outliers(lengths)
+    if limit is None:
+        return
+    n_longer, longest = (lengths > limit).sum(), lengths.max()
     megabytes = cached.sequences.nbytes / 1e6
     report(
         f"warning: {cache}: {n_longer} of {len(lengths)} meshes make all sequences {longest} "

@@ -1,6 +1,6 @@
-"""Many mesh files to loop sequences, on all cores or on a Dask cluster.
+"""Work on many mesh files, such as slicing, on all cores or on a Dask cluster.
 
-Results come in the order of the files, as soon as they are ready. A file that cannot be sliced,
+Results come in the order of the files, as soon as they are ready. A file that cannot be worked on,
 takes too long or kills its process is a failure with a reason, and the run goes on.
 """
 
@@ -49,7 +49,7 @@ class SlicingTask(NamedTuple):
     max_timesteps: int | None = None  # longer sequences are failures
 
 
-DIED = "the process that sliced it died; it may need more memory than there is"
+DIED = "the process that read it died; it may need more memory than there is"
 
 
 def _timeout_reason(task):
@@ -64,14 +64,15 @@ def failure(reason):
 def slice_file(path, task):
     """Read and slice one mesh file; problems with it are returned, not raised."""
     stamp = file_stamp(path)
-    return _sliced_or_failed(path, task)._replace(stamp=stamp)
+    return tried(_slice_file, failure, path, task)._replace(stamp=stamp)
 
 
-def _sliced_or_failed(path, task):
+def tried(work, failure, path, task):
+    """`work(path, task)`, or `failure(reason)` if that raises an error or takes too long."""
     try:
-        # Without effect in the threads of a Dask worker: there, `slice_files` gives up on the mesh.
+        # Without effect in the threads of a Dask worker: there, the main process gives up on it.
         with time_limit(task.timeout):
-            return _slice_file(path, task)
+            return work(path, task)
     except UserError as error:
         return failure(str(error).removeprefix(f"{path}: "))
     except TookTooLong:
@@ -103,19 +104,26 @@ def _slice_file(path, task):
 
 
 def slice_files(paths, task, num_workers=None, dask_scheduler=None):
-    """Slice mesh files.
+    """Slice mesh files; yields a `SlicedFile` for each, in order. See `work_on_files`."""
+    return work_on_files(slice_file, failure, paths, task, num_workers, dask_scheduler)
+
+
+def work_on_files(work, failure, paths, task, num_workers=None, dask_scheduler=None):
+    """Do the same with each of many files.
 
     Parameters
     ----------
+    work : function (path, task) that returns a result, and raises nothing: see `tried`
+    failure : function (reason) that returns the result for a file that could not be worked on
     paths : sequence of path
-    task : SlicingTask
+    task : what `work` needs to know, with a `timeout` in seconds a file
     num_workers : int, processes to use; None or 0: one per core; 1: only this process
     dask_scheduler : str, address of a Dask scheduler to send the work to. Its workers must have the
         files under the same absolute paths and be able to import this module.
 
     Yields
     ------
-    SlicedFile, one per path, in order
+    The result of each path, in order. A result has an attribute `reason`, None unless it failed.
     """
     if not paths:
         return
@@ -124,13 +132,13 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
     n_jobs = min(num_workers or joblib.cpu_count(), len(paths))
     paths = [str(Path(path).absolute()) for path in paths]
     if n_jobs == 1 and dask_scheduler is None:
-        yield from (slice_file(path, task) for path in paths)
+        yield from (work(path, task) for path in paths)
         return
     with _backend(dask_scheduler, n_jobs) as client:
         done = 0
         while done < len(paths):
             try:
-                with _in_parallel(paths[done:], task) as results:
+                with _in_parallel(work, paths[done:], task) as results:
                     for result in results:
                         yield result
                         done += 1
@@ -139,11 +147,11 @@ def slice_files(paths, task, num_workers=None, dask_scheduler=None):
                 done += 1
             except Exception:
                 # A process died, and it is unknown which mesh killed it. Those that may have been
-                # in work are sliced one by one until it shows.
+                # in work are done one by one until it shows.
                 for path in paths[done : done + 4 * n_jobs]:
                     if client is not None:
                         _check_cluster(client, dask_scheduler)
-                    result = _alone(path, task)
+                    result = _alone(work, failure, path, task)
                     yield result
                     done += 1
                     if result.reason == DIED:
@@ -193,15 +201,16 @@ def _check_cluster(client, dask_scheduler):
 
 
 @contextlib.contextmanager
-def _in_parallel(paths, task):
-    """Results of `slice_file` in order, as they are ready; unfinished work is ended at exit."""
+def _in_parallel(work, paths, task):
+    """Results of `work` in order, as they are ready; unfinished work is ended at exit."""
     import joblib
 
     # Batches of one, as the time limit is for one mesh.
     parallel = joblib.Parallel(
         return_as="generator", batch_size=1, pre_dispatch="3 * n_jobs", timeout=task.timeout + GRACE
     )
-    results = parallel(joblib.delayed(_slice_in_worker)(path, task, os.getpid()) for path in paths)
+    main = os.getpid()
+    results = parallel(joblib.delayed(_work_in_worker)(work, path, task, main) for path in paths)
     try:
         yield results
     finally:
@@ -210,10 +219,10 @@ def _in_parallel(paths, task):
             results.close()
 
 
-def _alone(path, task):
-    """Slice one file in its own process, to see whether it kills it."""
+def _alone(work, failure, path, task):
+    """Work on one file in its own process, to see whether it kills it."""
     try:
-        with _in_parallel([path], task) as results:
+        with _in_parallel(work, [path], task) as results:
             return list(results)[0]
     except multiprocessing.TimeoutError:
         return failure(_timeout_reason(task))
@@ -221,9 +230,9 @@ def _alone(path, task):
         return failure(DIED)
 
 
-def _slice_in_worker(path, task, main_process):
+def _work_in_worker(work, path, task, main_process):
     if os.getpid() != main_process and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches each process of a terminal; the main process ends the others.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_with_parent(main_process)
-    return slice_file(path, task)
+    return work(path, task)

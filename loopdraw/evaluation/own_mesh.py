@@ -28,7 +28,7 @@ from loopdraw.data.dataset import LoopSeqDataset
 from loopdraw.data.point_clouds import sample_surface
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import scan_axis
-from loopdraw.loops.mesh_files import as_mesh, fit_to_unit
+from loopdraw.loops.mesh_files import as_mesh, fit_to_unit, turn_upright
 from loopdraw.loops.representations import eos_timestep, loops_to_sequence
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.model.refine import refine as refine_latents
@@ -48,7 +48,7 @@ class EncodedMesh(NamedTuple):
     loops_by_plane: list  # its own loops, of each plane of the model
 
 
-def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
+def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS, up=None):
     """Slice a mesh with a model's planes and encode it.
 
     Parameters
@@ -58,6 +58,8 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
     fit : bool, first centre it and make its longest side 1
     refine : bool, improve the encoder's latent, see `loopdraw.model.refine`
     seconds : float or None, time for that
+    up : "x", "y", "z" or with a minus, what is up in the mesh; it is turned to the model's axis.
+        None: the mesh stays as it stands
 
     Returns
     -------
@@ -70,9 +72,11 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS):
     """
     vertices, faces = as_mesh(mesh)
     path = mesh if isinstance(mesh, (str, os.PathLike)) else "the mesh"
+    info = model.info
+    if up is not None:
+        vertices = turn_upright(vertices, up, "xyz"[scan_axis(info.planes)])
     if fit:
         vertices = fit_to_unit(vertices, faces)
-    info = model.info
     try:
         loops_by_plane = slice_mesh(vertices, faces, info.planes).loops_by_plane
     except ValueError as error:

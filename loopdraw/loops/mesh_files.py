@@ -20,6 +20,7 @@ import shapely
 
 from loopdraw.files import UserError, write_aside, write_text
 
+UPS = ("x", "y", "z", "-x", "-y", "-z")  # what can be up in a file, see `turn_upright`
 MESH_FORMATS = (".obj", ".ply", ".stl", ".glb")  # that `save_mesh` writes
 
 
@@ -110,14 +111,51 @@ def load_mesh(path):
         raise UserError(f"{path}: {error}") from error
 
 
-def fit_to_unit(vertices, faces):
+def fit_to_unit(vertices, faces, axis=None):
     """Move and scale vertices (n, 3): centred at the origin, longest side 1.
 
     Vertices that no face uses are ignored when measuring.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+    axis : "x", "y" or "z": its side becomes 1 instead of the longest
+
+    Returns
+    -------
+    (n, 3) float
     """
     used = vertices[np.unique(faces)]
     low, high = used.min(axis=0), used.max(axis=0)
-    return (vertices - (low + high) / 2) / ((high - low).max() or 1.0)
+    sides = high - low
+    side = sides["xyz".index(axis)] if axis else sides.max()
+    return (vertices - (low + high) / 2) / (side or 1.0)
+
+
+def turn_upright(points, up, axis):
+    """Turn points (..., 3) so that the direction `up` becomes `axis`.
+
+    Parameters
+    ----------
+    points : (..., 3) float
+    up : "x", "y" or "z", or one of them with a minus
+    axis : "x", "y" or "z"
+
+    Returns
+    -------
+    (..., 3) float; turned by a quarter about the third axis, or by a half if up is down
+    """
+    before, after = np.zeros(3), np.zeros(3)
+    before["xyz".index(up[-1])] = -1 if up[0] == "-" else 1
+    after["xyz".index(axis)] = 1
+    if up[-1] == axis:
+        third = np.roll(after, 1)  # any axis at right angles will do for half a turn
+        turn = np.eye(3) if up == axis else 2 * np.outer(third, third) - np.eye(3)
+    else:
+        third = np.cross(before, after)
+        turn = np.outer(after, before) - np.outer(before, after) + np.outer(third, third)
+    return points @ turn.T
 
 
 def save_mesh(path, vertices, faces):

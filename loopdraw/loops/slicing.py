@@ -75,7 +75,7 @@ def slice_mesh(vertices, faces, planes):
     if not np.allclose(planes[:, [2, 3, 0]], frame):
         raise ValueError("the planes must be parallel and share their in-plane axes")
     loops_by_plane = [[] for _ in planes]
-    vertices, faces = _weld(vertices, faces)
+    vertices, faces = weld(vertices, faces)
     if len(faces) == 0:
         return SlicedMesh(loops_by_plane, 0, 0, 0)
     local = vertices @ frame.T  # (n, 3): u, v, height
@@ -97,8 +97,19 @@ def slice_mesh(vertices, faces, planes):
     return SlicedMesh(loops_by_plane, *counts)
 
 
-def _weld(vertices, faces):
-    """Merge equal positions and drop triangles that lose a corner."""
+def weld(vertices, faces):
+    """Merge equal positions and drop triangles that lose a corner.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+
+    Returns
+    -------
+    vertices : (n', 3) float
+    faces : (m', 3) int
+    """
     # Most meshes are welded already. Distinct sums prove it faster than sorting the rows.
     sums = np.sort(vertices[:, 0] + 1.618 * vertices[:, 1] + 2.718 * vertices[:, 2])
     if (sums[1:] == sums[:-1]).any():

@@ -417,9 +417,9 @@ class InferenceEngine:
         check_edits(edit_file, self.info)
         return edit_file.given_shape(self.model)
 
-    def encode_mesh(self, path, fit, refine):
+    def encode_mesh(self, path, fit, refine, up):
         """As `own_mesh.encode_mesh`."""
-        return encode_mesh(self.model, path, fit, refine)
+        return encode_mesh(self.model, path, fit, refine, up=up)
 
 
 @dataclass

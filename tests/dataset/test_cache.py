@@ -444,12 +444,12 @@ def test_resuming_after_kill_9(reference):
 
 
 STUCK_WORKERS = """
-def slice_in_worker(path, task, main_process, original=slicing_run._slice_in_worker):
+def work_in_worker(work, path, task, main_process, original=slicing_run._work_in_worker):
     import ctypes, os
-    original(path, task, main_process)
+    original(work, path, task, main_process)
     open(path + ".stuck", "w").write(str(os.getpid()))
     ctypes.PyDLL(None).sleep(600)  # holds Python's lock
-slicing_run._slice_in_worker = slice_in_worker
+slicing_run._work_in_worker = work_in_worker
 """
 
 
@@ -619,18 +619,18 @@ def test_a_mesh_that_takes_too_long_is_a_failure(tmp_path, num_workers):
 
 def test_a_mesh_that_is_stuck_outside_python_is_a_failure(tmp_path, monkeypatch):
     folder = make_folder(tmp_path, 6)
-    stuck, original = str(folder / "shape_01.obj"), slicing_run._slice_in_worker
+    stuck, original = str(folder / "shape_01.obj"), slicing_run._work_in_worker
 
-    def slice_in_worker(path, task, main_process):
+    def work_in_worker(work, path, task, main_process):
         if path == stuck:
             import signal
             import time
 
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
             time.sleep(600)
-        return original(path, task, main_process)
+        return original(work, path, task, main_process)
 
-    monkeypatch.setattr(slicing_run, "_slice_in_worker", slice_in_worker)
+    monkeypatch.setattr(slicing_run, "_work_in_worker", work_in_worker)
     monkeypatch.setattr(slicing_run, "GRACE", 0.0)
     lines = []
     cached = build(folder, num_workers=2, mesh_timeout=3.0, report=lines.append)
@@ -640,20 +640,20 @@ def test_a_mesh_that_is_stuck_outside_python_is_a_failure(tmp_path, monkeypatch)
 
 def test_a_worker_that_dies_loses_only_its_mesh(tmp_path, monkeypatch):
     folder = make_folder(tmp_path, 9)
-    deadly, original = str(folder / "shape_03.obj"), slicing_run._slice_in_worker
+    deadly, original = str(folder / "shape_03.obj"), slicing_run._work_in_worker
 
-    def slice_in_worker(path, task, main_process):
+    def work_in_worker(work, path, task, main_process):
         if path == deadly:
             import os
 
             os.kill(os.getpid(), 9)
-        return original(path, task, main_process)
+        return original(work, path, task, main_process)
 
-    monkeypatch.setattr(slicing_run, "_slice_in_worker", slice_in_worker)
+    monkeypatch.setattr(slicing_run, "_work_in_worker", work_in_worker)
     lines = []
     cached = build(folder, num_workers=2, report=lines.append)
     assert cached.filenames == [path for path in in_order(folder) if path != deadly]
-    assert any(f"{deadly}: the process that sliced it died" in line for line in lines)
+    assert any(f"{deadly}: the process that read it died" in line for line in lines)
 
 
 def test_any_error_of_a_mesh_is_a_failure_with_its_name(tmp_path, monkeypatch):
