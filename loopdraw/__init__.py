@@ -18,6 +18,7 @@ _HOMES = {
     "slice_mesh": "loopdraw.shapes",
     "reconstruct": "loopdraw.shapes",
     "planes": "loopdraw.shapes",
+    "load_contours": "loopdraw.shapes",
     "load_mesh": "loopdraw.shapes",
     "Move": "loopdraw.shapes",
     "Scale": "loopdraw.shapes",
