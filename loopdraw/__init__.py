@@ -19,6 +19,7 @@ _HOMES = {
     "reconstruct": "loopdraw.shapes",
     "planes": "loopdraw.shapes",
     "prepare": "loopdraw.data.prepare.run",
+    "load_contours": "loopdraw.shapes",
     "load_mesh": "loopdraw.shapes",
     "Move": "loopdraw.shapes",
     "Scale": "loopdraw.shapes",

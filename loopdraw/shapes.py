@@ -660,7 +660,29 @@ def slice_mesh(mesh, planes):
     return Shape(planes, sliced.loops_by_plane)
 
 
-def reconstruct(shape, resolution=None):
+def load_contours(path, spacing=None):
+    """Read parallel contours: a `.csl`, `.json` or `-slices.npz` file, or `.svg` drawings.
+
+    Parameters
+    ----------
+    path : path of the file, or a list of drawings, one a plane
+    spacing : float, mm between the planes of drawings that do not say where they lie
+
+    Returns
+    -------
+    dict from label, int, to Shape; the label is 1 where the file knows none
+
+    Raises
+    ------
+    UserError
+        When a file is missing or damaged, or the planes are not parallel.
+    """
+    from loopdraw.surface.contours.reading import read_stacks
+
+    return {label: Shape(*stack) for label, stack in read_stacks(path, spacing).items()}
+
+
+def reconstruct(shape, resolution=None, smooth=False):
     """A closed surface through the loops of a shape.
 
     Parameters
@@ -668,6 +690,8 @@ def reconstruct(shape, resolution=None):
     shape : Shape
     resolution : int, grid cells along the longest side where loops end, split or merge; by default
         48, or 80 for thin parts
+    smooth : bool, pass the planes without creases and round off beyond the last ones, which suits
+        few planes far apart
 
     Returns
     -------
@@ -689,7 +713,8 @@ def reconstruct(shape, resolution=None):
     if not any(shape.loops):
         raise UserError("no mesh: the shape has no loops")
     try:
-        vertices, faces = build_surface(shape.planes, shape.loops, resolution=resolution)
+        reco = "smooth" if smooth else "loops"
+        vertices, faces = build_surface(shape.planes, shape.loops, reco, resolution)
     except ValueError as error:
         raise UserError(f"no mesh: {error}") from None
     return trimesh.Trimesh(vertices, faces, process=False)

@@ -37,8 +37,8 @@ def build_surface(
     ----------
     planes : (P, 4, 3) float
     loops_by_plane : list of P lists of (k, 2) float loops
-    reco : "loops" (`reconstruct_mesh`) or "poisson" (`poisson_mesh`)
-    resolution : int, grid cells along the longest side, of "loops"; None for the default
+    reco : "loops" (`reconstruct_mesh`), "smooth" (`smooth_mesh`) or "poisson" (`poisson_mesh`)
+    resolution : int, grid cells along the longest side, but of "poisson"; None for the default
     seconds : float, that it may take
     waiting : function that gets the seconds gone by, about once a second, or None
 
@@ -63,6 +63,10 @@ def _build(planes, loops_by_plane, reco, resolution):
         from loopdraw.surface.reconstruction import poisson_mesh
 
         return poisson_mesh(planes, loops_by_plane)
+    if reco == "smooth":
+        from loopdraw.surface.contours.smooth import smooth_mesh
+
+        return smooth_mesh(planes, loops_by_plane, resolution)
     from loopdraw.surface.reconstruction import reconstruct_mesh
 
     return reconstruct_mesh(planes, loops_by_plane, resolution)
