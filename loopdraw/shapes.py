@@ -52,8 +52,7 @@ class Shape:
         self._edited = self._regenerated = ()  # numbers of the loops that edits changed
 
     def __repr__(self):
-        n_planes = sum(map(bool, self.loops))
-        return f"<loopdraw.Shape: {sum(map(len, self.loops))} loops on {n_planes} planes>"
+        return f"<loopdraw.Shape: {_counts(self)}>"
 
     @functools.cached_property
     def mesh(self):
@@ -172,7 +171,8 @@ class Shape:
         ----------
         path : `.obj`, `.ply`, `.stl`, `.glb`: the mesh; `-slices.npz`: the loops, as the prompt
             saves them; `.svg`: all slices in one drawing; `.json`: the loops as numbers;
-            `-latent.txt`: the latent; `.png`: a picture
+            `-latent.txt`: the latent; `.png`: a picture; `.html`: a page to turn it around in a
+            browser, and of an edited shape what it was before
 
         Returns
         -------
@@ -210,12 +210,22 @@ class Shape:
             from loopdraw.view.pictures import save_png
 
             save_png(path, self.picture())
+        elif kind == ".html":
+            self._save_page(path)
         else:
             raise UserError(
                 f"{path}: cannot tell what to write; end it in .obj, .ply, .stl, .glb, .npz, .svg, "
-                ".json, .txt or .png"
+                ".json, .txt, .png or .html"
             )
         return path
+
+    def _save_page(self, path):
+        from loopdraw.view.html.page import before_and_after, save_page
+
+        shapes = [self] if self._before is None else [self._before, self]
+        captions = before_and_after(self.edits) if len(shapes) > 1 else [self.report]
+        scenes = [shape.scene() for shape in shapes]
+        save_page(path, scenes, path.stem, _counts(self), captions)
 
     def picture(self, size=PREVIEW_SIZE):
         """A picture of loops and surface; of the loops alone where no surface can be built.
@@ -771,6 +781,11 @@ def _planes_until_it_is_back(after):
 def _check_count(value, name, least=0):
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise UserError(f"{name} is {_short(value)}, not a whole number from {least} on")
+
+
+def _counts(shape):
+    n_planes = sum(map(bool, shape.loops))
+    return f"{sum(map(len, shape.loops))} loops on {n_planes} planes"
 
 
 def _short(value):

@@ -2,8 +2,8 @@
 
 Samples, interpolates, reconstructs and edits vases with one trained model of this repository,
 samples sofas with the other, and draws them. Each step is shown before it runs, as a command or a
-line of Python that you can type yourself. The pictures go to `demo_output/`, which is made anew.
-The shapes are saved beside the models, as always.
+line of Python that you can type yourself. The pictures, and pages to open in a browser, go to
+`demo_output/`, which is made anew. The shapes are saved beside the models, as always.
 """
 
 import os
@@ -64,9 +64,13 @@ def main():
             before, after, "edit.png"
         ),
     }
+    pages = {
+        "the twelve samples, in a browser": save_gallery(samples, "samples.html"),
+        "the edit, in a browser": after.save(OUTPUT / "edit.html"),
+    }
     print("\nLook at")
-    for what, picture in pictures.items():
-        print(f"  {picture!s:<32} {what}")
+    for what, path in (pictures | pages).items():
+        print(f"  {path!s:<32} {what}")
     print(
         f"The shapes are in {CHECKPOINT / SHAPES}/ and {SOFAS / SHAPES}/; "
         "remove there what you have seen."
@@ -172,6 +176,16 @@ def draw_edit(before, after, name):
     camera = fit_camera(np.concatenate([scene.points() for scene in scenes]), EDIT_SIZE)
     pictures = [render_image(scene, camera, EDIT_SIZE, look) for scene in scenes]
     save_png(OUTPUT / name, contact_sheet(pictures, 2))
+    return OUTPUT / name
+
+
+def save_gallery(shapes, name):
+    """Write sampled shapes as a page for the browser; returns its path."""
+    from loopdraw.view.html.page import save_page
+
+    captions = [str(shape.number) for shape in shapes]
+    note = f"Made by `model.sample({len(shapes)}, seed={SEED})` in `make demo`"
+    save_page(OUTPUT / name, [shape.scene() for shape in shapes], "Samples", note, captions)
     return OUTPUT / name
 
 

@@ -19,6 +19,7 @@ from loopdraw.options import number
 from loopdraw.prompt.variables import LATENT_HELP
 from loopdraw.surface.export import FORMATS, parse_formats
 
+PAGE = "html"  # the format that `view.html` writes
 MAX_QUEUED = 100_000  # actions by one command; more is a slip of the finger
 
 
@@ -29,6 +30,7 @@ class Action:
     text: str
     save: bool = False
     formats: tuple = ()  # files to save beside, of export.FORMATS
+    page: bool = False  # save a page for the browser beside
     intervene: bool = False
     edit: EditFile | None = None
     checked: bool = False
@@ -149,7 +151,7 @@ FLAGS = {
     "--save": "write inference-#.obj, -latent.txt and -slices.npz to <save_dir>/inference; # is "
     "the next number, or gt<i>, reco<i>, seqviz (and then -1, -2, ...); nothing is overwritten",
     "--format": "with --save, write the shape in more formats, as in --format glb,svg: "
-    f"{', '.join(FORMATS)}",
+    f"{', '.join([*FORMATS, PAGE])}",
     "--intervene": "pass every loop through loop_inference_intervention_func.py, which is read "
     "again from disk first",
     "--edit": "change loops by an edit list that the edit window saved, inference-#-edit.json; "
@@ -248,7 +250,9 @@ def parse_submit(words, reader, n_items, awaited=()):
     flags = {flag: getattr(given, flag[2:]) for flag in FLAGS_OF[verb]}
     common = {flag[2:]: True for flag, value in flags.items() if value is True}
     if flags["--format"] is not None:
-        common["formats"] = tuple(parse_formats(given.format))
+        formats = parse_formats(given.format, [PAGE])
+        common["formats"] = tuple(name for name in formats if name != PAGE)
+        common["page"] = PAGE in formats
         if not given.save:
             raise UserError(f"submit {verb}: --format goes with --save")
     if flags.get("--checked") and given.intervene:

@@ -27,6 +27,7 @@ from loopdraw.prompt.actions import (
     counted,
 )
 from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
+from loopdraw.view.html.page import before_and_after, save_page
 from loopdraw.view.scene import Scene
 
 FIRST_NOTE, NEXT_NOTE = 2.0, 10.0  # seconds, of progress while a mesh is made
@@ -125,7 +126,7 @@ class InferenceEngine:
             elif isinstance(task.action, Reconstruction) and task.action.teacher_forced:
                 shape.sequence = self._teacher_forced(task.action.index, shape.z)
             elif task.action.intervene:
-                self._decode_with_function(shape, task.seed)
+                self._decode_with_function(shape, task)
             elif isinstance(task.action, Completion):
                 self._complete(shape, task)
             elif task.action.edit is not None or self._given(task) is not None:
@@ -169,10 +170,10 @@ class InferenceEngine:
             if fault:
                 shape.warnings.append(f"{fault} still")
 
-    def _decode_with_function(self, shape, seed):
+    def _decode_with_function(self, shape, task):
         """Decode a shape through the user's function."""
-        _seed_everything(seed)
-        if self.show:
+        _seed_everything(task.seed)
+        if self.show or task.action.page:
             shape.untouched = self.info.loops(self.model.decode(shape.z)[0])
         function = self.intervention.function
         with self.intervention.explaining_errors():
@@ -200,7 +201,7 @@ class InferenceEngine:
         if edit_file is not None:
             shape.centres = editor.starting_centres()
             shape.warnings += warnings_about(edit_file, editor)
-        if self.show:
+        if self.show or task.action.page:
             shape.untouched = editor.untouched.loops_by_plane
             shape.edited = set(editor.shape.timesteps[editor.shape.edited].tolist())
 
@@ -306,6 +307,8 @@ class InferenceEngine:
                 path = stem.with_name(stem.name + "-edit.json")
                 after = action.edit.after
                 save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
+            if action.page:
+                self._save_page(stem, action, shape, mesh)
             return save_shape(
                 stem,
                 self.info.planes,
@@ -315,6 +318,20 @@ class InferenceEngine:
                 action.formats,
                 self.mesh_formats,
             )
+
+    def _save_page(self, stem, action, shape, mesh):
+        """Write a shape as a page for the browser; of an edit, beside what it was before."""
+        scenes, captions = [self._scene(shape, mesh)], [""]
+        untouched = scenes[0].untouched
+        if untouched is not None:
+            before = None
+            with contextlib.suppress(ValueError):  # then it is shown by its loops
+                before = self.workers.build(*untouched)
+            scenes.insert(0, Scene(before, *untouched))
+            edits = action.edit.edits if action.edit is not None else []
+            captions = before_and_after(edits)
+        path = stem.with_name(stem.name + ".html")
+        save_page(path, scenes, stem.name, f"Made at the prompt by `{action.text}`", captions)
 
     def _scene(self, shape, mesh):
         numbers = np.cumsum(shape.plane_index >= 0) - 1  # timestep -> number of its loop

@@ -53,12 +53,16 @@ def export_shape(stem, planes, loops_by_plane, mesh, formats):
     return [path for name in formats for path in FORMATS[name](stem, planes, loops_by_plane, mesh)]
 
 
-def parse_formats(text):
-    """The formats named in a text such as "glb,svg"; UserError for an unknown name."""
+def parse_formats(text, others=()):
+    """The formats named in a text such as "glb,svg"; UserError for an unknown name.
+
+    `others` are names that are known beside those of FORMATS.
+    """
     names = [name.strip().lower().lstrip(".") for name in text.split(",")]
+    known = [*FORMATS, *others]
     for name in names:
-        if name not in FORMATS:
-            raise UserError(f"no format {name!r}; write some of {','.join(FORMATS)}")
+        if name not in known:
+            raise UserError(f"no format {name!r}; write some of {','.join(known)}")
     return list(dict.fromkeys(names))
 
 

@@ -75,6 +75,21 @@ class Scene:
             keys "untouched", "loop", "regenerated", "edited", "special"
         """
         roles = {"untouched": [], "loop": [], "regenerated": [], "edited": [], "special": []}
+        for _, role, loop in self.numbered_loops():
+            roles[role].append(loop)
+        if self.untouched is not None:
+            roles["untouched"] = [loop for loop in _lifted(*self.untouched) if loop is not None]
+        return roles
+
+    def numbered_loops(self):
+        """The loops that are drawn, those of the untouched shape apart, in their order.
+
+        Yields
+        ------
+        number : int
+        role : str, as in `loops_by_role`
+        (points (k, 3) float, plane normal (3,) float)
+        """
         edited, regenerated, special, hidden = (
             {int(number) for number in numbers}
             for numbers in (self.edited, self.regenerated, self.special, self.hidden)
@@ -90,10 +105,7 @@ class Scene:
                 role = "regenerated"
             else:
                 role = "loop"
-            roles[role].append(loop)
-        if self.untouched is not None:
-            roles["untouched"] = [loop for loop in _lifted(*self.untouched) if loop is not None]
-        return roles
+            yield number, role, loop
 
     def plane_spacing(self):
         """Smallest distance between neighbouring planes; infinite with fewer than two planes."""

@@ -184,6 +184,9 @@ def test_the_tour_draws_and_saves(tmp_path, monkeypatch, capsys):
         picture = np.asarray(Image.open(tmp_path / f"demo_output/{name}.png"))
         assert picture.std() > 10 and picture.shape[1] > proportions * picture.shape[0], name
         assert f"demo_output/{name}.png" in printed
+    for name, count in (("samples", 12), ("edit", 2)):
+        assert (tmp_path / f"demo_output/{name}.html").read_text().count('"caption"') == count
+        assert f"demo_output/{name}.html" in printed
     endings = (".obj", "-latent.txt", "-slices.npz")
     for folder, count in ((tour.CHECKPOINT, 12 + 8 + 1 + 2), (tour.SOFAS, 6)):
         saved = {path.name for path in (tmp_path / folder / tour.SHAPES).iterdir()}

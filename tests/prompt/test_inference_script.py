@@ -77,6 +77,20 @@ def test_kinds_of_mesh_files_and_their_resolution(tmp_path, expected):
     assert len(meshes[1].faces) < len(meshes[0].faces) / 4
 
 
+def test_a_page_and_of_an_edit_before_and_after(session, expected):
+    np.savetxt("z.txt", expected["latents"][0])
+    session.do("submit decode |z.txt --save --format html,json", "run")
+    assert {"inference-0.html", "inference-0-loops.json"} < set(session.saved())
+    text = (session.folder / "inference-0.html").read_text()
+    assert "<h1>inference-0</h1>" in text and text.count('"caption"') == 1
+    assert "Made at the prompt by <code>decode |z.txt --save --format html,json</code>" in text
+    session.engine.intervention.path = Path("func.py").absolute()
+    Path("func.py").write_text(MOVE_LOOP)
+    session.do("submit decode |z.txt --intervene --save --format html", "run")
+    text = (session.folder / "inference-1.html").read_text()
+    assert [f'"caption": "{when}"' in text for when in ("before", "after")] == [True, True]
+
+
 def test_poisson_needs_pymeshlab(tmp_path):
     words = [*published(tmp_path), "--reco", "poisson"]
     hidden = tmp_path / "pymeshlab-hidden"

@@ -91,5 +91,8 @@ def test_a_sheet_has_all_slices_apart(tmp_path):
 
 def test_formats_are_parsed():
     assert parse_formats("glb, .STL,glb") == ["glb", "stl"]
+    assert parse_formats("html,stl", ["html"]) == ["html", "stl"]
+    with pytest.raises(UserError, match="'html'; write some of glb,"):
+        parse_formats("html")
     with pytest.raises(UserError, match="'dxf'"):
         parse_formats("svg,dxf")
