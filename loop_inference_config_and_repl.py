@@ -14,8 +14,8 @@ any object with these methods:
     For each sequence of a (n, timesteps, features) array, index and mean squared difference of the
     nearest training item; None without a dataset.
 `edit(title, latent, edit_file, read_latent, read_loops, given, after)`
-    Let the user edit a shape in a window: its latent, sequence and a message; `UserError` where no
-    window can be opened.
+    Let the user edit a shape with the mouse: its latent, sequence and a message; `UserError` where
+    no window can be opened.
 `loops_of(sequence) -> list of (k, 2) loops`
 `given_item(index)`, `given_slices(planes, loops)`, `given_file(edit_file) -> GivenShape`
     A shape given by its loops: an item of the dataset, slices, what an edit file holds (or None).
@@ -150,9 +150,10 @@ class InferenceREPL(TerminalCmd):
     def do_edit(self, line):
         """edit <z> [--edit <file>] [--after <what>]      change loops of a shape with the mouse
 
-        A window opens. The loops above follow as you drag; the panel saves the shape and more.
-        When you close it, the edit list is kept in a file, and last_z and last_pred_seq are the
-        shape's. <z> is a latent, or a shape given by its loops ("help loops").
+        A window opens, or a page in the browser (--viewer). The loops above follow as you drag; the
+        panel saves the shape and more. When you close it, the edit list is kept in a file, and
+        last_z and last_pred_seq are the shape's. <z> is a latent, or a shape given by its loops
+        ("help loops").
 
         edit ?                                     a random shape
         edit ||inference/inference-0-edit.json     a saved edit list, with its latent
@@ -403,7 +404,7 @@ queue [pop | clear]  list the queue, remove its first action, or all
 assign <name> <z>    keep a latent under a name
 variables            list the variables
 print <name> [file]  show a variable, or write it to a file
-edit <z>             change loops of a shape with the mouse, in a window
+edit <z>             change loops of a shape with the mouse
 encode <name> <mesh> the latent of a mesh of your own
 seed <n>             make what follows repeatable
 help [command]       this list, or more about a command

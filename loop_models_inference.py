@@ -6,7 +6,8 @@ The commands are typed, or piped:
     printf "submit sample 10 --save\\nrun all" | \\
         NO_POLYSCOPE=1 python loop_models_inference.py --optfile vases-optfile.txt
 
-Type `help` at the prompt. With NO_POLYSCOPE set, or without a display, no windows are opened.
+Type `help` at the prompt. Shapes are shown in windows, or without a display on a page in the
+browser (`--viewer`). With NO_POLYSCOPE set, no windows are opened, and piped commands show nothing.
 """
 
 import importlib.util
@@ -19,11 +20,12 @@ from loopdraw.options import options_for, parse_options, require
 from loopdraw.processes import pick_device
 from loopdraw.threads import wait_briefly
 
+BESIDE_OPTFILE = ("prior", "viewer", "viewer_host")
 INTERVENTION_FILE = Path(__file__).with_name("loop_inference_intervention_func.py")
 
 
 def main():
-    options = parse_options(description=__doc__.splitlines()[0], beside_optfile=("prior",))
+    options = parse_options(description=__doc__.splitlines()[0], beside_optfile=BESIDE_OPTFILE)
     require(options, "save_dir")
     if sys.stdin is None:
         raise UserError("stdin is closed; type commands, or pipe them")
@@ -73,8 +75,7 @@ def session(options, workers):
         **settings,
     )
     remove_leftovers(save_dir / "inference")
-    no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
-    show, edit_window = (None, None) if no_polyscope else window_openers()
+    show, edit_window, greeting, wait = viewers(options)
     engine = InferenceEngine(
         model,
         items,
@@ -90,18 +91,58 @@ def session(options, workers):
             save_dir=save_dir,
             latent_size=model.latent_size,
             n_features=info.representation.n_features,
-            no_polyscope=no_polyscope,
+            no_polyscope=bool(os.environ.get("NO_POLYSCOPE")),
             seed=options.seed,
             prior=model.prior,
         ),
         engine,
     )
-    return repl.session(
-        f"{save_dir}, epoch {checkpoint_label(options.load_epoch)}: {model.architecture}, "
+    status = repl.session(
+        "".join(f"{line}\n" for line in greeting)
+        + f"{save_dir}, epoch {checkpoint_label(options.load_epoch)}: {model.architecture}, "
         f"{info.representation.name}, {info.n_planes} planes, "
         f"latents of {model.latent_size} numbers; on the {device.type.upper()}\n"
         '"help" lists the commands.'
     )
+    wait()
+    return status
+
+
+def viewers(options):
+    """What shows shapes to the user, as `--viewer` says.
+
+    Returns
+    -------
+    show : function (title, scene), or None where nothing is shown
+    edit_window : function (session, title), as `edit_window.edit_in_window`, or None
+    greeting : list of str, lines that say where to look
+    wait : function to call when all commands are performed, lest what they show vanish
+    """
+    is_typed = sys.stdin.isatty()
+    no_polyscope = bool(os.environ.get("NO_POLYSCOPE"))
+    nothing = None, None, [], lambda: None
+    if options.viewer == "none" or (no_polyscope and not is_typed):
+        return nothing
+    if options.viewer != "browser":
+        show, edit_window = (None, None) if no_polyscope else window_openers()
+        if show is not None:
+            return show, edit_window, [], lambda: None
+        if options.viewer == "polyscope":
+            raise UserError(
+                "--viewer polyscope: no window can be opened here; --viewer browser shows shapes "
+                "on a page"
+            )
+        if not is_typed:
+            return nothing
+    from loopdraw.view.browser.server import VISER_MISSING, browser_available
+
+    if options.viewer is None and not browser_available():
+        return None, None, [f"nothing is shown: {VISER_MISSING}"], lambda: None
+    from loopdraw.view.browser.page import open_page
+
+    page = open_page(options.viewer_host)
+    wait = page.close if is_typed else page.wait
+    return page.show, page.edit, page.server.greeting(), wait
 
 
 def window_openers():

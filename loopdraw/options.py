@@ -320,6 +320,20 @@ def make_parser(description=None):
         help="the data of the REPL's commands is the test set",
     )
 
+    add(
+        "--viewer",
+        choices=("polyscope", "browser", "none"),
+        help="where the REPL shows and edits shapes: in windows, on a page in the browser, or "
+        "nowhere; by default in windows if there is a display, else on a page if the commands are "
+        "typed",
+    )
+    add(
+        "--viewer_host",
+        metavar="ADDRESS",
+        help="let the page in the browser listen on this address of the machine; by default only "
+        "this machine itself can open it",
+    )
+
     add = parser.add_argument_group("meshes that the REPL saves").add_argument
     add(
         "--reco",

@@ -1,6 +1,7 @@
-"""What the controls of the edit window do, without the window: picking, adjusting, saving.
+"""What the controls of an editor do, without the editor: picking, adjusting, saving.
 
-The window shows what is here and calls these methods; so does a test, which needs no display.
+The edit window and the page in the browser show what is here and call these methods; so does a
+test, which needs neither.
 """
 
 import contextlib
@@ -13,11 +14,21 @@ from loopdraw.editing.editor import LoopEditor, dimensions_by_effect
 from loopdraw.editing.edits import NUMBERS, ellipse_points, make_edit, square_points
 from loopdraw.editing.written_intervention import save_intervention
 from loopdraw.files import UserError
+from loopdraw.loops.geometry import resample_loop
 from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
 from loopdraw.surface.workers import build_surface
 
 N_ACTIVE_DIMENSIONS = 8  # latent sliders
 SEARCH_CHUNK = 8  # dimensions tried out in one go, so that the window keeps answering
+PICKING_POINTS = 128  # of each loop
+PICKING_ANGLE = 0.004  # radians: what the eye takes for the same spot
+SLIDERS = {  # kind: (label, name of the number, least, most)
+    "move": [("move u", "u", -0.5, 0.5), ("move v", "v", -0.5, 0.5)],
+    "scale": [("scale u", "u", 0.2, 3.0), ("scale v", "v", 0.2, 3.0)],
+    "rotate": [("rotate", "degrees", -180.0, 180.0)],
+    # Shown once there is a square.
+    "square": [("its angle", "degrees", -45.0, 45.0), ("its size", "scale", 0.2, 3.0)],
+}
 
 
 class EditSession:
@@ -60,6 +71,7 @@ class EditSession:
         self.dimensions = None  # the most active ones, once they are known
         self._search = None
         self._saved = None  # (latent, edits, stem) of the last save
+        self._kept = None  # the stem that `keep` writes to
 
     # ------------------------------------------------------------------------------------ picking
 
@@ -75,6 +87,26 @@ class EditSession:
         if points:
             distances = [np.linalg.norm(loop - point, axis=1).min() for loop in points]
             self.pick(int(np.argmin(distances)))
+
+    def pick_along(self, origin, direction):
+        """Pick the loop that a ray from the eye passes nearest to, as seen by the eye.
+
+        Parameters
+        ----------
+        origin, direction : (3,) float
+        """
+        loops = self.editor.shape.loops_in_space(self.editor.info.planes)
+        if not loops:
+            return
+        direction = np.asarray(direction, float) / np.linalg.norm(direction)
+        points = np.concatenate([resample_loop(loop, PICKING_POINTS) for loop in loops]) - origin
+        depth = points @ direction
+        aside = np.linalg.norm(points - depth[:, None] * direction, axis=1)
+        angle = np.where(depth > 0, aside / np.maximum(depth, 1e-9), np.inf)
+        # Of loops that the ray passes equally near, the front one was meant.
+        near = angle <= angle.min() + PICKING_ANGLE
+        place = np.flatnonzero(near)[depth[near].argmin()]
+        self.pick(int(place // PICKING_POINTS))
 
     def loops_of(self, edit):
         """The places of the first and the last loop that an edit is of; None where none is left."""
@@ -294,6 +326,28 @@ class EditSession:
         if order is not None:
             self.dimensions = order[:N_ACTIVE_DIMENSIONS].tolist()
 
+    def encode(self, mesh):
+        """Go to the latent of a mesh, which is centred and made of length 1 first.
+
+        Parameters
+        ----------
+        mesh : path of its file
+
+        Returns
+        -------
+        str : how near the model comes to it, in one line
+
+        Raises
+        ------
+        UserError
+            When the file is no mesh.
+        """
+        from loopdraw.evaluation.own_mesh import encode_mesh
+
+        encoded = encode_mesh(self.editor.model, mesh, fit=True)
+        self.editor.set_latent(encoded.latent)
+        return encoded.report
+
     # -------------------------------------------------------------------------------------- saving
 
     @contextlib.contextmanager
@@ -306,13 +360,32 @@ class EditSession:
         if self._saved and self._saved[0] is latent and self._saved[1] == edits:
             yield self._saved[2]
             return
-        with claimed_stem(self.folder) as stem:
+        # What was only kept so far is now saved under its number.
+        kept = contextlib.nullcontext(self._kept) if self._kept else claimed_stem(self.folder)
+        with kept as stem:
             self._saved = latent, edits, stem
             try:
                 yield stem
             except BaseException:
                 self._saved = None
                 raise
+        self._kept = None
+
+    def keep(self):
+        """Write the edit list as it is now, lest it be lost: to one file, until the next save.
+
+        Returns
+        -------
+        Path
+        """
+        latent, edits = self.editor.latent, (self.editor.edits, self.editor.after)
+        if self._saved and self._saved[0] is latent and self._saved[1] == edits:
+            return self.save_edit_list()
+        kept = contextlib.nullcontext(self._kept) if self._kept else claimed_stem(self.folder)
+        with kept as stem:
+            path = self._write_edit_list(stem)
+        self._kept = stem
+        return path
 
     @contextlib.contextmanager
     def path(self, suffix):
@@ -353,18 +426,21 @@ class EditSession:
 
     def save_edit_list(self):
         """Write the edit list with its latent; the file's path."""
+        with self.stem() as stem:
+            return self._write_edit_list(stem)
+
+    def _write_edit_list(self, stem):
         editor = self.editor
-        centres = editor.starting_centres()
-        with self.path("-edit.json") as path:
-            save_edits(
-                path,
-                editor.info.representation,
-                editor.latent,
-                editor.edits,
-                centres,
-                editor.after,
-                editor.given,
-            )
+        path = stem.with_name(stem.name + "-edit.json")
+        save_edits(
+            path,
+            editor.info.representation,
+            editor.latent,
+            editor.edits,
+            editor.starting_centres(),
+            editor.after,
+            editor.given,
+        )
         return path
 
     def save_intervention(self):

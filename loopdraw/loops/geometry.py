@@ -8,6 +8,8 @@ The in-plane axes are the same as in the published datasets. For scans along x a
 left-handed: xaxis x yaxis = -normal.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 # Scan axis -> (normal, in-plane x axis, in-plane y axis), as indices of the world axes.
@@ -93,6 +95,55 @@ def lift(loop, plane):
 def project(points, plane):
     """Points in space (k, 3) to in-plane coordinates (k, 2)."""
     return (points - plane[1]) @ plane[2:4].T
+
+
+def frame_on_plane(point, plane):
+    """The pose (4, 4) of a right-handed frame at a point (3,), its first two axes in a plane."""
+    pose = np.eye(4)
+    pose[:3, 0], pose[:3, 1] = plane[2], plane[3]
+    # Not the plane's normal: the in-plane frames of some scan axes are left-handed.
+    pose[:3, 2] = np.cross(plane[2], plane[3])
+    pose[:3, 3] = point
+    return pose
+
+
+class Motion(NamedTuple):
+    """What of a change of pose lies within a plane."""
+
+    move: tuple  # along u and v
+    degrees: float  # counter-clockwise in (u, v)
+    scale: tuple  # factors along the first two axes of the frame
+    pose: np.ndarray  # (4, 4), the first pose after this motion: it has not left the plane
+
+
+def motion_in_plane(before, after, plane, least=0.0):
+    """How a frame, put down by `frame_on_plane`, has moved within its plane.
+
+    Parameters
+    ----------
+    before, after : (4, 4) float
+    plane : (4, 3) float
+    least : float, shorter movements are none
+
+    Returns
+    -------
+    Motion
+    """
+    axes, axes_before = (plane[2:4] @ pose[:3, :2] for pose in (after, before))
+    lengths, lengths_before = (np.linalg.norm(a, axis=0) for a in (axes, axes_before))
+    move = plane[2:4] @ (after[:3, 3] - before[:3, 3])
+    turn = (axes / lengths) @ (axes_before / lengths_before).T
+    angle = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
+    scale = lengths / lengths_before
+    move[np.abs(move) < least] = 0.0
+    angle *= abs(angle) > 1e-4
+    scale[np.abs(scale - 1) < 1e-4] = 1.0
+    pose = before.copy()
+    cos, sin = np.cos(angle), np.sin(angle)
+    pose[:3, :2] = plane[2:4].T @ np.array([[cos, -sin], [sin, cos]]) @ axes_before * scale
+    pose[:3, 3] += move @ plane[2:4]
+    degrees = float(np.rad2deg(angle))
+    return Motion(tuple(move.tolist()), degrees, tuple(scale.tolist()), pose)
 
 
 def signed_area(loop):

@@ -33,8 +33,8 @@ from loopdraw.view.scene import Scene
 FIRST_NOTE, NEXT_NOTE = 2.0, 10.0  # seconds, of progress while a mesh is made
 
 _NO_WINDOW = (
-    "edit: no window can be opened here; an edit list that was saved elsewhere is applied by "
-    "submit decode <z> --edit <file>"
+    "edit: no window can be opened here; --viewer browser opens a page instead, and an edit list "
+    "that was saved elsewhere is applied by submit decode <z> --edit <file>"
 )
 
 

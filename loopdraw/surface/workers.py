@@ -1,7 +1,7 @@
 """Surfaces built in other processes.
 
 `SurfaceWorkers` builds the surfaces of several shapes at once for the prompt, `LatestSurface` that
-of a shape being edited for the edit window. Threads would not help: marching cubes holds Python's
+of a shape being edited for an editor. Threads would not help: marching cubes holds Python's
 lock.
 """
 
@@ -211,6 +211,7 @@ class LatestSurface:
         self._n_ended = 0
         self._running = None  # future
         self._waiting = None  # arguments of `reconstruct_mesh`
+        self._asked = None  # (shape, resolution) of the last request of `follow`
 
     def __enter__(self):
         self._pool = _start_pool(1, low_priority=True)
@@ -230,6 +231,33 @@ class LatestSurface:
         """
         self._waiting = planes, loops_by_plane, resolution
         self._go_on()
+
+    def follow(self, shape, planes, loops_by_plane, resting):
+        """Ask for a coarse surface of a shape that changes, and for a fine one once it rests.
+
+        Call it often, with the shape as it is now.
+
+        Parameters
+        ----------
+        shape : object that is another one once the shape has changed
+        planes, loops_by_plane : as for `reconstruction.reconstruct_mesh`
+        resting : bool, whether the shape has been as it is for a while
+        """
+        from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
+
+        resolution = DEFAULT_RESOLUTION if resting else PREVIEW_RESOLUTION
+        if self._asked is not None and self._asked[0] is shape:
+            if self._asked[1] >= resolution or self.busy:  # the coarse one comes first
+                return
+        self._asked = shape, resolution
+        self.request(planes, loops_by_plane, resolution)
+
+    @property
+    def is_fine(self):
+        """Whether the last surface that `follow` asked for is a fine one, and is there."""
+        from loopdraw.surface.reconstruction import PREVIEW_RESOLUTION
+
+        return self._asked is not None and self._asked[1] > PREVIEW_RESOLUTION and not self.busy
 
     def poll(self):
         """A surface finished since the last call, or None. Call it in every frame.
@@ -281,8 +309,10 @@ def _start_pool(n_workers, low_priority=False):
 
     They ignore Ctrl-C, which stops what the user sees run, and they end when this process does.
     """
-    # A child process inherits that the signal is ignored.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A child process inherits that the signal is ignored. Only the main thread may say so.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread:
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(n_workers, context, _begin, (low_priority,))
@@ -290,11 +320,13 @@ def _start_pool(n_workers, low_priority=False):
             pool.submit(os.getpid)  # a process starts when there is work
         return pool
     finally:
-        signal.signal(signal.SIGINT, handler)
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _begin(low_priority):
     """Prepare a process of the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _warm_up()
     if low_priority and hasattr(os, "SCHED_IDLE"):

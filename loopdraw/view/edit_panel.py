@@ -7,6 +7,8 @@ import numpy as np
 import polyscope.imgui as imgui
 
 from loopdraw.editing.edits import edit_functions
+from loopdraw.editing.session import SLIDERS
+from loopdraw.loops.geometry import frame_on_plane, motion_in_plane
 
 STATUS_WIDTH = 420.0  # pixels
 CLICK_PIXELS = 4  # a press that moves further is a drag
@@ -18,13 +20,6 @@ FORMATS = {  # name in export.FORMATS: label
     "json": ".json",
     "svg": "slices .svg",
     "sheet": "sheet .svg",
-}
-SLIDERS = {  # kind: (label, name of the number, least, most)
-    "move": [("move u", "u", -0.5, 0.5), ("move v", "v", -0.5, 0.5)],
-    "scale": [("scale u", "u", 0.2, 3.0), ("scale v", "v", 0.2, 3.0)],
-    "rotate": [("rotate", "degrees", -180.0, 180.0)],
-    # Shown once there is a square.
-    "square": [("its angle", "degrees", -45.0, 45.0), ("its size", "scale", 0.2, 3.0)],
 }
 
 
@@ -304,11 +299,7 @@ class Gizmo:
         self._gizmo.set_enabled(loop is not None)
         if loop is None:
             return
-        pose = np.eye(4)
-        pose[:3, 0], pose[:3, 1] = plane[2], plane[3]
-        # Not the plane's normal: the in-plane frames of some scan axes are left-handed.
-        pose[:3, 2] = np.cross(plane[2], plane[3])
-        pose[:3, 3] = loop.mean(axis=0)
+        pose = frame_on_plane(loop.mean(axis=0), plane)
         self._gizmo.set_transform(pose)
         self._pose = self._gizmo.get_transform()
 
@@ -324,25 +315,9 @@ class Gizmo:
         pose, before = self._gizmo.get_transform(), self._pose
         if np.array_equal(pose, before):
             return None
-        axes, axes_before = (plane[2:4] @ p[:3, :2] for p in (pose, before))
-        lengths, lengths_before = (np.linalg.norm(a, axis=0) for a in (axes, axes_before))
-        move = plane[2:4] @ (pose[:3, 3] - before[:3, 3])
-        turn = (axes / lengths) @ (axes_before / lengths_before).T
-        angle = np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1])
-        scale = lengths / lengths_before
         # The gizmo rounds: tiny changes are not movements.
-        move[np.abs(move) < 1e-5 * self.diagonal] = 0.0
-        angle *= abs(angle) > 1e-4
-        scale[np.abs(scale - 1) < 1e-4] = 1.0
+        motion = motion_in_plane(before, pose, plane, least=1e-5 * self.diagonal)
         # Undo whatever would leave the plane.
-        kept = before.copy()
-        cos, sin = np.cos(angle), np.sin(angle)
-        kept[:3, :2] = plane[2:4].T @ np.array([[cos, -sin], [sin, cos]]) @ axes_before * scale
-        kept[:3, 3] += move @ plane[2:4]
-        self._gizmo.set_transform(kept)
+        self._gizmo.set_transform(motion.pose)
         self._pose = self._gizmo.get_transform()
-        return {
-            "move": tuple(move.tolist()),
-            "degrees": float(np.rad2deg(angle)),
-            "scale": tuple(scale.tolist()),
-        }
+        return {"move": motion.move, "degrees": motion.degrees, "scale": motion.scale}

@@ -14,7 +14,6 @@ import numpy as np
 
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import plane_heights
-from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, PREVIEW_RESOLUTION
 from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import viewer
 from loopdraw.view.pictures import save_gif, save_png
@@ -76,7 +75,7 @@ class EditWindow:
     ----------
     session : session.EditSession
     title : str
-    surfaces : builds surfaces in the background, has `request`, `poll` and `busy`
+    surfaces : workers.LatestSurface
     """
 
     def __init__(self, session, title, surfaces):
@@ -97,7 +96,7 @@ class EditWindow:
         self.mouse = EditMouse(self.ps, session, self.attempt, self.canvas.diagonal)
         self._shape = self._drawn = None  # the latest shape, and what of it is drawn
         self._change_times, self._decode_seconds = [0.0], 0.0
-        self._mesh, self._asked = None, None  # asked for: (shape, resolution)
+        self._mesh = None
         self._frame_ended, self._n_slow = time.perf_counter(), 0
         self._turntable = None
         self.ps.set_SSAA_factor(1)
@@ -227,13 +226,8 @@ class EditWindow:
         if not self.canvas.show_surface:
             return
         resting = time.perf_counter() - self._change_times[-1] > REST_SECONDS
-        resolution = DEFAULT_RESOLUTION if resting else PREVIEW_RESOLUTION
-        if self._asked is None or self._asked[0] is not shape or self._asked[1] < resolution:
-            if self.surfaces.busy and resting and self._asked[0] is shape:
-                return  # the preview comes first
-            self._asked = shape, resolution
-            planes = self.session.editor.info.planes
-            self.surfaces.request(planes, shape.loops_by_plane, resolution)
+        planes = self.session.editor.info.planes
+        self.surfaces.follow(shape, planes, shape.loops_by_plane, resting)
 
     # -------------------------------------------------------------------------------------- saving
 

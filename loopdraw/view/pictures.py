@@ -8,16 +8,22 @@ import math
 
 import numpy as np
 import scipy.ndimage
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from loopdraw.files import write_aside
 from loopdraw.loops.geometry import resample_loop
+from loopdraw.view.scene import Look, fit_camera
 
 # Bands of height (from, to: shares of the shape's height), each with the blur (share of the
 # diagonal) and darkness of its shadow: sharp and dark near the ground, wide and faint above.
 SHADOW_BANDS = ((0.0, 0.04, 0.012, 0.30), (0.0, 0.25, 0.03, 0.16), (0.25, 1.01, 0.07, 0.16))
 SHADOW_GRID = 192
 N_SHADOW_POINTS = 60_000  # spread over the mesh that casts the shadow
+
+SKETCH_SAMPLING = 2  # pixels drawn a pixel of a sketch
+LIGHT = np.array([0.35, 0.75, 0.55]) / np.linalg.norm([0.35, 0.75, 0.55])
+PALE = np.array([0.93, 0.95, 0.98])
+NEARER = 0.012  # lengths of the shape: loops lie in the surface, and are to be seen
 
 
 def shrink(image, factor):
@@ -229,3 +235,70 @@ def _on_white(picture):
         return image
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
+
+
+def sketch(scene, size):
+    """A small picture of a scene, drawn without OpenGL; of an empty scene, a blank one.
+
+    Parameters
+    ----------
+    scene : scene.Scene
+    size : int, width and height in pixels
+
+    Returns
+    -------
+    (size, size, 3) uint8
+    """
+    look, side = Look(), size * SKETCH_SAMPLING
+    image = Image.new("RGB", (side, side), "white")
+    points = scene.points()
+    if len(points):
+        camera = fit_camera(points, (side, side))
+        pieces = [*_sketched_faces(scene.mesh, look, camera), *_sketched_loops(scene, look, camera)]
+        pen = ImageDraw.Draw(image)
+        # From the farthest to the nearest: what is in front covers what is behind.
+        for _, corners, color in sorted(pieces, key=lambda piece: -piece[0]):
+            if len(corners) == 2:
+                pen.line([*map(tuple, corners * side)], fill=color, width=SKETCH_SAMPLING)
+            else:
+                pen.polygon([*map(tuple, corners * side)], fill=color)
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _projected(points, camera):
+    """Points (..., 3) in the picture (..., 2), from 0 to 1, and how far they are (...)."""
+    look = camera.target - camera.position
+    look = look / np.linalg.norm(look)
+    right = np.cross(look, camera.up)
+    right /= np.linalg.norm(right)
+    offset = points - camera.position
+    depth = offset @ look
+    reach = 2 * depth * np.tan(np.radians(camera.fov) / 2)
+    across, down = offset @ right / reach, -(offset @ np.cross(right, look)) / reach
+    return np.stack([0.5 + across, 0.5 + down], axis=-1), depth
+
+
+def _sketched_faces(mesh, look, camera):
+    if mesh is None:
+        return
+    corners = np.asarray(mesh[0], float)[np.asarray(mesh[1])]  # (m, 3, 3)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    bright = (0.45 + 0.55 * np.abs(normals @ LIGHT))[:, None]
+    # Paler than on the page: it is opaque here.
+    color = 0.5 * np.array(look.mesh_color) + 0.5 * PALE
+    colors = (255 * (bright * color).clip(0, 1)).astype(int)
+    places, depth = _projected(corners, camera)
+    for distance, place, rgb in zip(depth.mean(axis=1), places, colors, strict=True):
+        yield distance, place, tuple(rgb.tolist())
+
+
+def _sketched_loops(scene, look, camera):
+    nearer = NEARER * np.ptp(scene.points(), axis=0).max()
+    for role, loops in scene.loops_by_role().items():
+        rgb = tuple(int(255 * c) for c in getattr(look, f"{role}_color"))
+        for loop, _ in loops:
+            places, depth = _projected(loop, camera)
+            ends = np.stack([places, np.roll(places, -1, axis=0)], axis=1)
+            for distance, place in zip(depth - nearer, ends, strict=True):
+                yield distance, place, rgb

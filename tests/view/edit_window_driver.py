@@ -19,7 +19,6 @@ from small_model import EGG, LATENT_SIZE, small_model
 
 from loopdraw.editing.session import EditSession
 from loopdraw.files import UserError
-from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION
 from loopdraw.surface.workers import LatestSurface
 from loopdraw.view import edit_panel, edit_window, viewer
 
@@ -205,9 +204,7 @@ def main(folder):
 
         # The surface comes by itself, and sharpens when the mouse rests.
         until = time.monotonic() + 100
-        while time.monotonic() < until and (
-            surfaces.busy or window._mesh is None or window._asked[1] < DEFAULT_RESOLUTION
-        ):
+        while time.monotonic() < until and (window._mesh is None or not surfaces.is_fine):
             hand.ticks(1, 0)
         n_vertices = 0 if window._mesh is None else len(window._mesh[0])
         note("surface", shown=window.canvas._surface.is_enabled(), n_vertices=n_vertices)

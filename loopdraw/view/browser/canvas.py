@@ -1,0 +1,166 @@
+"""Scenes on the page: all loops in one set of segments, the surface, planes, the picked loops.
+
+What is there is updated in place, so that a shape can change many times a second.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from loopdraw.view.scene import Look, fit_camera, split_creases
+
+THICKNESS = 1.8  # of the lines, in radii of the look
+SHARE_OF_SPACING = 0.25  # and at most this share of the distance between planes
+PICKED_FACTOR, PICKED_COLOR = 2.2, (0.16, 0.20, 0.33)
+SURFACE_OPACITY = 0.55
+VIEW_SIZE = (880, 800)  # what the camera is fitted to
+ROLES = {  # of `Scene.loops_by_role`, in words
+    "loop": "loops",
+    "edited": "edited",
+    "regenerated": "regenerated",
+    "special": "special",
+    "untouched": "what was there",
+}
+
+
+class Canvas:
+    """One shape in the page's scene.
+
+    Parameters
+    ----------
+    server : server.Server
+    name : of the shape, for viser
+    offset : (3,) float, where to put it
+    """
+
+    def __init__(self, server, name, offset=(0.0, 0.0, 0.0)):
+        self.server = server
+        self.name = name
+        self.offset = np.asarray(offset, float)
+        self.look = Look()
+        self._parts = {}  # "loops", "picked", "planes", "surface" -> viser's handle
+
+    def draw_loops(self, scene, picked=(), planes=False):
+        """Draw the loops of a scene in the colours of their roles.
+
+        Parameters
+        ----------
+        scene : scene.Scene
+        picked : list of (k, 3) float loops to stand out
+        planes : bool, draw the planes that have loops as well
+        """
+        points, colors = [], []
+        for role, loops in scene.loops_by_role().items():
+            for loop, _ in loops:
+                points.append(_segments(loop))
+                colors.append(_painted(loop, getattr(self.look, f"{role}_color")))
+        thickness = self._thickness(scene)
+        self._lines("loops", points, colors, thickness)
+        dark = [_painted(loop, PICKED_COLOR) for loop in picked]
+        self._lines("picked", [_segments(loop) for loop in picked], dark, PICKED_FACTOR * thickness)
+        corners = ()
+        if planes:
+            everywhere = range(scene.loop_count())
+            corners = dataclasses.replace(scene, planes_at=everywhere).plane_corners()
+        light = [_painted(square, self.look.plane_color) for square in corners]
+        self._lines("planes", [_segments(square) for square in corners], light, thickness / 3)
+
+    def _thickness(self, scene):
+        points = scene.points()
+        diagonal = np.linalg.norm(np.ptp(points, axis=0)) if len(points) else 1.0
+        radius = self.look.loop_radius * float(diagonal)
+        return min(THICKNESS * radius, SHARE_OF_SPACING * scene.plane_spacing())
+
+    def _lines(self, name, points, colors, thickness):
+        if not points:
+            self._remove(name)
+            return
+        points = np.concatenate(points).astype(np.float32)
+        colors = np.concatenate(colors)
+        handle = self._parts.get(name)
+        if handle is None:
+            self._parts[name] = self.server.scene.add_line_segments(
+                f"/{self.name}/{name}", points, colors, thickness=thickness, position=self.offset
+            )
+            return
+        with self.server.viser.atomic():
+            handle.points, handle.colors, handle.thickness = points, colors, thickness
+
+    def draw_surface(self, mesh):
+        """Draw a mesh (vertices (n, 3) float, faces (m, 3) int), or none."""
+        if mesh is None or not len(mesh[1]):
+            self._remove("surface")
+            return
+        vertices, faces = split_creases(np.asarray(mesh[0], float), np.asarray(mesh[1]))
+        vertices, faces = vertices.astype(np.float32), faces.astype(np.uint32)
+        handle = self._parts.get("surface")
+        if handle is None:
+            self._parts["surface"] = self.server.scene.add_mesh_simple(
+                f"/{self.name}/surface",
+                vertices,
+                faces,
+                color=self.look.mesh_color,
+                opacity=SURFACE_OPACITY,
+                side="double",
+                cast_shadow=False,
+                receive_shadow=False,
+                position=self.offset,
+            )
+            return
+        with self.server.viser.atomic():
+            handle.vertices, handle.faces = vertices, faces
+
+    def show_surface(self, shown):
+        """Show or hide the mesh."""
+        if "surface" in self._parts:
+            self._parts["surface"].visible = shown
+
+    def _remove(self, name):
+        handle = self._parts.pop(name, None)
+        if handle is not None:
+            handle.remove()
+
+    def remove(self):
+        """Take the shape off the page."""
+        for name in list(self._parts):
+            self._remove(name)
+
+
+def legend(scene):
+    """HTML that says what the colours of a scene mean."""
+    look = Look()
+    spans = []
+    for role, loops in scene.loops_by_role().items():
+        if loops:
+            color = "#" + _rgb(getattr(look, f"{role}_color")).tobytes().hex()
+            spans.append(
+                '<span style="white-space:nowrap;margin-right:0.9em"><span style="display:'
+                "inline-block;width:0.8em;height:0.8em;border-radius:50%;margin-right:0.35em;"
+                f'background:{color}"></span>{ROLES[role]}</span>'
+            )
+    return f'<div style="padding:0.2em 0.9em 0.6em;font-size:0.8em">{" ".join(spans)}</div>'
+
+
+def frame(server, points):
+    """Let everybody's camera see all of some points (n, 3)."""
+    camera = fit_camera(points, VIEW_SIZE)
+    server.viser.initial_camera.up = camera.up
+    views = [server.viser.initial_camera]
+    views += [client.camera for client in server.viser.get_clients().values()]
+    for view in views:
+        view.position, view.look_at = camera.position, camera.target
+        view.fov = np.radians(camera.fov)
+
+
+def _segments(loop):
+    """A closed loop (k, 3) as segments (k, 2, 3)."""
+    return np.stack([loop, np.concatenate([loop[1:], loop[:1]])], axis=1)
+
+
+def _painted(loop, color):
+    """A colour for each end of the segments of a loop (k, 3), (k, 2, 3) uint8."""
+    return np.broadcast_to(_rgb(color), (len(loop), 2, 3))
+
+
+def _rgb(color):
+    return (255 * np.asarray(color)).round().astype(np.uint8)
