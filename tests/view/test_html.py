@@ -167,6 +167,13 @@ def test_the_parts_of_a_page_are_installed():
     assert parts == {path for pattern in patterns for path in folder.glob(pattern)}
 
 
+def test_the_page_in_the_documents_is_as_new():
+    path = ROOT / "docs/vase.html"
+    for name in ("page.js", "page.css"):
+        assert (ROOT / "loopdraw/view/html" / name).read_text() in path.read_text(), name
+    assert path.stat().st_size < 500_000 and len(unpacked(path)[1]) == 1
+
+
 def test_shapes_save_themselves_before_and_after(tmp_path):
     vase = loopdraw.Shape(PLANES, cylinder().loops_by_plane)
     edited = loopdraw.Shape(PLANES, cylinder(0.2).loops_by_plane)

@@ -60,7 +60,7 @@ def save_page(path, scenes, title, note="", captions=None):
         shapes, packed = zip(
             *(_pack(scene, center, size, most_faces) for scene in scenes), strict=True
         )
-        data = base64.b64encode(zlib.compress(b"".join(packed), 9)).decode("ascii")
+        data = base64.b64encode(zlib.compress(b"".join(packed))).decode("ascii")
         if len(data) <= MOST_BYTES:
             break
     for shape, caption in zip(shapes, captions or [""] * len(scenes), strict=True):
@@ -178,13 +178,14 @@ def _thinned(vertices, faces, most_faces):
     vertices (k, 3) float, faces (l, 3) int
     """
     extent = float(np.ptp(vertices, axis=0).max()) or 1.0
-    cells = 2048
+    cells = int(most_faces**0.5)  # along the longest side; at first too many, but for thin shapes
     fewer = faces
     while len(fewer) > most_faces and cells > 1:
-        grid = np.floor((vertices - vertices.min(axis=0)) / extent * cells)
-        _, first, cell = np.unique(grid, axis=0, return_index=True, return_inverse=True)
-        merged = cell.reshape(-1)[faces]
+        x, y, z = np.floor((vertices - vertices.min(axis=0)) / extent * cells).astype(int).T
+        number = (x * (cells + 1) + y) * (cells + 1) + z
+        _, first, cell = np.unique(number, return_index=True, return_inverse=True)
+        merged = cell[faces]
         flat = (merged == np.roll(merged, 1, axis=1)).any(axis=1)
         fewer = first[merged[~flat]]
-        cells = int(cells / 1.3)
+        cells = int(cells / 1.2)
     return vertices, fewer
