@@ -3,8 +3,9 @@
 `InferenceEngine` is the engine that `loop_inference_config_and_repl` describes.
 """
 
-import contextlib
+import functools
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from loopdraw.prompt.actions import (
     SequenceView,
     counted,
 )
-from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
+from loopdraw.surface.outputs import MESH_FORMATS, Saving, save_shape
 from loopdraw.view.scene import Scene
 
 FIRST_NOTE, NEXT_NOTE = 2.0, 10.0  # seconds, of progress while a mesh is made
@@ -91,27 +92,61 @@ class InferenceEngine:
         return self.intervention.reload()
 
     def perform(self, tasks):
-        """Perform tasks, decoding together what is decoded; yields an `Outcome` for each."""
+        """Perform tasks, decoding together what is decoded.
+
+        The shapes are made at once, their surfaces and files while the caller does something else.
+        With windows, everything waits for the outcomes to be asked for.
+
+        Returns
+        -------
+        Outcomes
+        """
+        outcomes = Outcomes(lambda: self._begin(tasks))
+        if not self.show:
+            outcomes.begin()
+        return outcomes
+
+    def _begin(self, tasks):
+        """For each task the shape in the making: a PendingShape, or None where no mesh is wanted;
+        and a function that gives the Outcome.
+        """
+        shapes = self._shapes(tasks)
+        wanted = [
+            (shape, task.action)
+            for task, shape in zip(tasks, shapes, strict=True)
+            if isinstance(shape, Shape) and shape.n_loops and (task.action.save or self.show)
+        ]
+        put = self.workers.put(
+            self.info.planes,
+            [shape.loops_by_plane for shape, _ in wanted],
+            [self._saving(action, shape) if action.save else None for shape, action in wanted],
+        )
+        pending = {id(shape): one for (shape, _), one in zip(wanted, put, strict=True)}
+        for task, shape in zip(tasks, shapes, strict=True):
+            one = pending.get(id(shape))
+            yield one, functools.partial(self._outcome, task.action, shape, one)
+
+    def _shapes(self, tasks):
+        """The `Shape` of each task, or the error of making it."""
         try:
-            shapes = self._make(tasks)
+            return self._make(tasks)
         except Exception as error:
             if len(tasks) == 1:
-                yield Outcome(error=error)
-                return
+                return [error]
             # One of them spoils the batch (or it is too large for the device): one by one, then.
-            for task in tasks:
-                yield from self.perform([task])
-            return
-        with self._meshes(tasks, shapes) as meshes:
-            for task, shape, mesh in zip(tasks, shapes, meshes, strict=True):
-                outcome = Outcome(z=shape.z)
-                if not isinstance(task.action, (GroundTruth, SequenceView)):
-                    outcome.sequence = shape.sequence
-                try:
-                    outcome.message = self._finish(task.action, shape, mesh)
-                except Exception as error:
-                    outcome.error = error
-                yield outcome
+            return [shape for task in tasks for shape in self._shapes([task])]
+
+    def _outcome(self, action, shape, pending):
+        if isinstance(shape, Exception):
+            return Outcome(error=shape)
+        outcome = Outcome(z=shape.z)
+        if not isinstance(action, (GroundTruth, SequenceView)):
+            outcome.sequence = shape.sequence
+        try:
+            outcome.message = self._finish(action, shape, pending)
+        except Exception as error:
+            outcome.error = error
+        return outcome
 
     def _make(self, tasks):
         """The `Shape` of each task."""
@@ -252,31 +287,8 @@ class InferenceEngine:
             )
         shape.plane_index = bounded
 
-    @contextlib.contextmanager
-    def _meshes(self, tasks, shapes):
-        """For each shape a function that gives its mesh, or None where none is wanted."""
-        wanted = [
-            shape
-            for task, shape in zip(tasks, shapes, strict=True)
-            if shape.n_loops and (task.action.save or self.show)
-        ]
-        loops = [shape.loops_by_plane for shape in wanted]
-        due = {}  # number of a shape -> when there will be more to say of its progress
-
-        def waiting(i, seconds):
-            if seconds >= due.get(i, FIRST_NOTE):
-                due[i] = seconds + NEXT_NOTE
-                self.report(
-                    f"making a mesh of {wanted[i].n_loops} loops: {seconds:.0f} s so far, of "
-                    f"{self.workers.mesh_seconds:g} at most"
-                )
-
-        with self.workers.surfaces(self.info.planes, loops, waiting) as surfaces:
-            found = dict(zip(map(id, wanted), surfaces, strict=True))
-            yield [found.get(id(shape)) for shape in shapes]
-
-    def _finish(self, action, shape, mesh):
-        """Save and show a shape as its action asks; returns what there is to say."""
+    def _finish(self, action, shape, pending):
+        """See a shape saved and show it, as its action asks; returns what there is to say."""
         if not shape.n_loops:
             raise UserError("no loops, so there is nothing to save or show")
         n_planes = sum(map(bool, shape.loops_by_plane))
@@ -285,36 +297,48 @@ class InferenceEngine:
             message += f", {counted(shape.draws, 'shape')} drawn"
         for warning in shape.warnings:
             message += f" (warning: {warning})"
-        if mesh is None:
+        if pending is None:
             return message
+        due = FIRST_NOTE  # seconds, when there will be more to say of the progress
+
+        def waiting(seconds):
+            nonlocal due
+            if seconds >= due:
+                due = seconds + NEXT_NOTE
+                self.report(
+                    f"making a mesh of {shape.n_loops} loops: {seconds:.0f} s so far, of "
+                    f"{self.workers.mesh_seconds:g} at most"
+                )
+
         try:
-            mesh = mesh()
+            mesh, path = pending.wait(waiting)
         except ValueError as error:
             raise UserError(f"no mesh: {error}") from error
-        if action.save:
-            path = self._save(action, shape, mesh)
+        if path is not None:
             message += f", saved {path}"
         if self.show:
             self.show(action.text, self._scene(shape, mesh))
         return message
 
-    def _save(self, action, shape, mesh):
-        """Write the files of a shape; the path of its mesh."""
-        with claimed_stem(self.folder, _label(action)) as stem:
-            if action.edit is not None:
+    def _saving(self, action, shape):
+        """How a shape is saved, an outputs.Saving."""
+        write = functools.partial(
+            save_shape,
+            planes=self.info.planes,
+            loops_by_plane=shape.loops_by_plane,
+            z=shape.z,
+            formats=action.formats,
+            mesh_formats=self.mesh_formats,
+        )
+        before = None
+        if action.edit is not None:
+
+            def before(stem):
                 representation, edits = self.info.representation, action.edit.edits
-                path = stem.with_name(stem.name + "-edit.json")
-                after = action.edit.after
+                path, after = stem.with_name(stem.name + "-edit.json"), action.edit.after
                 save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
-            return save_shape(
-                stem,
-                self.info.planes,
-                shape.loops_by_plane,
-                mesh,
-                shape.z,
-                action.formats,
-                self.mesh_formats,
-            )
+
+        return Saving(self.folder, _label(action), write, before)
 
     def _scene(self, shape, mesh):
         numbers = np.cumsum(shape.plane_index >= 0) - 1  # timestep -> number of its loop
@@ -420,6 +444,45 @@ class InferenceEngine:
     def encode_mesh(self, path, fit, refine):
         """As `own_mesh.encode_mesh`."""
         return encode_mesh(self.model, path, fit, refine)
+
+
+class Outcomes:
+    """The outcomes of tasks, in their order: an iterator.
+
+    Parameters
+    ----------
+    begin : function that begins the tasks and gives pairs, as `InferenceEngine._begin`
+    """
+
+    def __init__(self, begin):
+        self._begin, self._parts = begin, None
+        self._closed = False
+
+    def begin(self):
+        if self._parts is None:
+            self._parts = deque(self._begin())
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.begin()
+        if not self._parts:
+            raise StopIteration
+        pending, outcome = self._parts[0]
+        if self._closed and not (pending and pending.is_saved()):
+            raise StopIteration
+        outcome = outcome()
+        self._parts.popleft()
+        return outcome
+
+    def close(self):
+        """Begin no more. What is saved by then is still given."""
+        self._closed = True
+        self._parts = self._parts or deque()
+        for pending, _ in self._parts:
+            if pending:
+                pending.stop()
 
 
 @dataclass

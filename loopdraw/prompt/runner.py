@@ -1,9 +1,36 @@
 """Running what is queued: tasks go to the engine, outcomes into variables and onto the screen."""
 
 import itertools
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from loopdraw.files import UserError
 from loopdraw.prompt.actions import Outcome, Sample, counted
+
+MOST_BEGUN = 2  # batches: one is decoded while the surfaces of the other are built
+SECONDS_BETWEEN_WORDS = 5.0  # about how long a run will take
+
+
+class Batch(NamedTuple):
+    """Actions that run together."""
+
+    tasks: deque  # those without an outcome yet
+    outcomes: object  # iterator
+
+
+@dataclass
+class _Run:
+    n_asked: int  # actions the user asked for
+    end: int  # how many to leave in the queue
+    begun: deque = field(default_factory=deque)  # of Batch
+    samples: list = field(default_factory=list)  # sequences of the `sample` actions among them
+    started: float = field(default_factory=time.monotonic)
+    next_word: float = 0.0
+
+    def __post_init__(self):
+        self.next_word = self.started + SECONDS_BETWEEN_WORDS
 
 
 class Runner:
@@ -26,6 +53,8 @@ class Runner:
     def run(self, n_actions):
         """Perform the first `n_actions`, decoding together what may be.
 
+        While the surfaces of some actions are built, the next ones are decoded.
+
         Raises
         ------
         UserError
@@ -33,54 +62,81 @@ class Runner:
         """
         for warning in self.engine.prepare(list(itertools.islice(self.queue, n_actions))):
             self.screen.warn(warning)
-        samples = []
-        end = len(self.queue) - n_actions
-        while len(self.queue) > end:
-            self._run_together(end, n_actions, samples)
-
-    def _run_together(self, end, n_asked, samples):
-        """Run the first actions of the queue, as many as may run together.
-
-        Parameters
-        ----------
-        end : how many to leave in the queue
-        n_asked : how many the user asked for, for the progress
-        samples : list that gets the sequences of the `sample` actions among them
-        """
-        try:
-            tasks = self.queue.next_tasks(len(self.queue) - end)
-        except UserError as error:
-            self.screen.fail_with(self.queue.pop().text, error)
-            return
-        outcomes = iter(self.engine.perform(tasks))
-        for task in tasks:
+        run = _Run(n_actions, end=len(self.queue) - n_actions)
+        while len(self.queue) > run.end:
             n_waiting = len(self.queue) - 1
             try:
-                engine_failed = self._run_next(task, outcomes, end, n_asked, samples)
+                if self._begin(run):
+                    self._run_next(run)
             except KeyboardInterrupt:
                 which = ""
-                if len(self.queue) > n_waiting:  # else it was done, all but the reporting
+                if len(self.queue) > n_waiting and not self._keep_finished(run):
+                    which = f": {next(iter(self.queue)).text}"
                     self.queue.take()
-                    which = f": {task.action.text}"
-                left = counted(n_waiting, "action")
+                left = counted(len(self.queue) - run.end, "action")
                 raise UserError(f"stopped{which} ({left} left in the queue)") from None
-            if engine_failed:
-                return
 
-    def _run_next(self, task, outcomes, end, n_asked, samples):
-        """Get the outcome of a task and note it; whether the engine itself failed."""
-        engine_failed = False
+    def _begin(self, run):
+        """Begin the next actions, as many as may run together, and with them those after them;
+        whether any run now.
+        """
+        n_left = len(self.queue) - run.end
+        if not run.begun:
+            try:
+                tasks = self.queue.next_tasks(n_left)
+            except UserError as error:
+                self.screen.fail_with(self.queue.pop().text, error)
+                return False
+            run.begun.append(Batch(deque(tasks), iter(self.engine.perform(tasks))))
+        n_begun = sum(len(batch.tasks) for batch in run.begun)
+        if len(run.begun) < MOST_BEGUN and n_begun < n_left:
+            tasks = self.queue.next_tasks(n_left - n_begun, n_begun)
+            if tasks:
+                run.begun.append(Batch(deque(tasks), iter(self.engine.perform(tasks))))
+        return True
+
+    def _run_next(self, run):
+        """Get the outcome of the first action and note it."""
+        batch = run.begun[0]
         try:
-            outcome = next(outcomes)
-        except Exception as error:
-            outcome, engine_failed = Outcome(error=error), True
+            outcome = next(batch.outcomes)
+        except Exception as error:  # of the engine itself: what it has begun is lost
+            outcome = Outcome(error=error)
+            self._close(run)
+            run.begun.clear()
+        self._done(run, batch.tasks.popleft(), outcome)
+        if not batch.tasks and run.begun:
+            run.begun.popleft()
+
+    def _done(self, run, task, outcome):
         self.queue.take()
-        done = n_asked - (len(self.queue) - end)
-        self._note(task, outcome, f"[{done}/{n_asked}] " if n_asked > 1 else "")
+        done = run.n_asked - (len(self.queue) - run.end)
+        self._note(task, outcome, f"[{done}/{run.n_asked}] " if run.n_asked > 1 else "")
         if isinstance(task.action, Sample) and outcome.sequence is not None:
-            samples.append(outcome.sequence)
-            self.variables.set_samples(samples)
-        return engine_failed
+            run.samples.append(outcome.sequence)
+            self.variables.set_samples(run.samples)
+        if time.monotonic() > run.next_word and done < run.n_asked:
+            run.next_word = time.monotonic() + SECONDS_BETWEEN_WORDS
+            rate = done / (time.monotonic() - run.started)
+            left = clock((run.n_asked - done) / rate)
+            self.screen.say(f"{done} of {run.n_asked} done, {rate:.1f} a second, {left} left")
+
+    def _close(self, run):
+        for batch in run.begun:
+            batch.outcomes.close()
+
+    def _keep_finished(self, run):
+        """After Ctrl-C: note what was saved in the meantime, but not begin any more; how many."""
+        self._close(run)
+        kept = []
+        for batch in run.begun:
+            finished = list(zip(batch.tasks, batch.outcomes, strict=False))
+            kept += finished
+            if len(finished) < len(batch.tasks):
+                break
+        for task, outcome in kept:
+            self._done(run, task, outcome)
+        return len(kept)
 
     def _note(self, task, outcome, progress):
         if outcome.z is not None:
@@ -91,3 +147,13 @@ class Runner:
             self.screen.fail_with(task.action.text, outcome.error)
         else:
             self.screen.say(f"{progress}{task.action.text}: {outcome.message}")
+
+
+def clock(seconds):
+    """A time in words: "45 s", "3 min 20 s", "2 h 5 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -85,7 +85,11 @@ def test_faults_in_words():
 @pytest.fixture
 def model():
     """Latents are one number, which is the sequence and the shape; below 0 it is faulty."""
-    prior = types.SimpleNamespace(draw=lambda rng, n: rng.uniform(-1, 1, (n, 1)))
+
+    def draw_each(generators):
+        return np.array([rng.uniform(-1, 1, 1) for rng in generators])
+
+    prior = types.SimpleNamespace(draw_each=draw_each)
     info = types.SimpleNamespace(planes=None, bounded_loops=lambda sequence: sequence)
     return types.SimpleNamespace(prior=prior, info=info, decode=lambda latents: list(latents))
 
