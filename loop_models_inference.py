@@ -55,6 +55,7 @@ def session(options, workers):
     from loopdraw.checkpoints import checkpoint_label
     from loopdraw.data.dataset import load_datasets
     from loopdraw.model.vae import load_model
+    from loopdraw.prompt.cluster import Cluster
     from loopdraw.prompt.engine import InferenceEngine
     from loopdraw.prompt.items import Items
 
@@ -85,6 +86,9 @@ def session(options, workers):
         show=show,
         edit_window=edit_window,
     )
+    cluster = None
+    if options.dask_scheduler is not None:
+        cluster = Cluster(options.dask_scheduler, vars(options), save_dir / "inference")
     repl = InferenceREPL(
         LoopInferenceSettings(
             save_dir=save_dir,
@@ -95,6 +99,7 @@ def session(options, workers):
             prior=model.prior,
         ),
         engine,
+        cluster=cluster,
     )
     return repl.session(
         f"{save_dir}, epoch {checkpoint_label(options.load_epoch)}: {model.architecture}, "

@@ -24,10 +24,11 @@ from loopdraw.prompt.actions import (
     GroundTruth,
     Outcome,
     Reconstruction,
+    Sample,
     SequenceView,
     counted,
 )
-from loopdraw.surface.outputs import MESH_FORMATS, Saving, save_shape
+from loopdraw.surface.outputs import MESH_FORMATS, Saving, claimed_number, claimed_stem, save_shape
 from loopdraw.view.scene import Scene
 
 FIRST_NOTE, NEXT_NOTE = 2.0, 10.0  # seconds, of progress while a mesh is made
@@ -338,7 +339,10 @@ class InferenceEngine:
                 path, after = stem.with_name(stem.name + "-edit.json"), action.edit.after
                 save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
 
-        return Saving(self.folder, _label(action), write, before)
+        claim = functools.partial(claimed_stem, self.folder, _label(action))
+        if isinstance(action, Sample) and action.number is not None:
+            claim = functools.partial(claimed_number, self.folder, action.number, action.owner)
+        return Saving(claim, write, before)
 
     def _scene(self, shape, mesh):
         numbers = np.cumsum(shape.plane_index >= 0) - 1  # timestep -> number of its loop

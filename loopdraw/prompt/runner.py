@@ -42,13 +42,15 @@ class Runner:
     engine : see `loop_inference_config_and_repl`
     variables : Variables, which gets what the runs set
     screen : TerminalCmd, which prints what is said
+    cluster : cluster.Cluster that makes the samples that are saved, or None
     """
 
-    def __init__(self, queue, engine, variables, screen):
+    def __init__(self, queue, engine, variables, screen, cluster=None):
         self.queue = queue
         self.engine = engine
         self.variables = variables
         self.screen = screen
+        self.cluster = cluster
 
     def run(self, n_actions):
         """Perform the first `n_actions`, decoding together what may be.
@@ -66,7 +68,9 @@ class Runner:
         while len(self.queue) > run.end:
             n_waiting = len(self.queue) - 1
             try:
-                if self._begin(run):
+                if not run.begun and (n_samples := self._n_for_cluster(run)):
+                    self._sample_on_cluster(run, n_samples)
+                elif self._begin(run):
                     self._run_next(run)
             except KeyboardInterrupt:
                 which = ""
@@ -115,11 +119,51 @@ class Runner:
         if isinstance(task.action, Sample) and outcome.sequence is not None:
             run.samples.append(outcome.sequence)
             self.variables.set_samples(run.samples)
-        if time.monotonic() > run.next_word and done < run.n_asked:
+        self._say_how_fast(run, done, run.n_asked)
+
+    def _say_how_fast(self, run, done, n, n_before=0):
+        """Say from time to time how many of n are done; `n_before` were so from the start."""
+        if time.monotonic() > run.next_word and n_before < done < n:
             run.next_word = time.monotonic() + SECONDS_BETWEEN_WORDS
-            rate = done / (time.monotonic() - run.started)
-            left = clock((run.n_asked - done) / rate)
-            self.screen.say(f"{done} of {run.n_asked} done, {rate:.1f} a second, {left} left")
+            rate = (done - n_before) / (time.monotonic() - run.started)
+            left = clock((n - done) / rate)
+            self.screen.say(f"{done} of {n} done, {rate:.1f} a second, {left} left")
+
+    def _n_for_cluster(self, run):
+        """How many of the first actions the cluster makes."""
+        if self.cluster is None:
+            return 0
+        first = next(iter(self.queue))
+        if not (isinstance(first, Sample) and first.save and not first.intervene):
+            return 0
+        alike = itertools.takewhile(lambda action: action.text == first.text, self.queue)
+        return sum(1 for _ in itertools.islice(alike, len(self.queue) - run.end))
+
+    def _sample_on_cluster(self, run, n):
+        """Have the first n actions made on the cluster. Those made are off the queue with the last:
+        after Ctrl-C the same command goes on, as what is there is not made again.
+        """
+        action = next(iter(self.queue))
+        entropy, first = self.queue.next_generator()
+        made = there = failed = n_before = 0
+        try:
+            for chunk in self.cluster.sample(action, entropy, first, n):
+                made, there = made + chunk.n_made, there + chunk.n_there
+                failed += len(chunk.errors)
+                n_before = n_before or chunk.n_there
+                for error in chunk.errors:
+                    self.screen.fail(f"{action.text} {error}")
+                self._say_how_fast(run, made + there + failed, n, n_before)
+        except KeyboardInterrupt:
+            raise UserError(
+                f"stopped: {action.text} ({made} made; run again to go on from here)"
+            ) from None
+        for _ in range(n):
+            self.queue.take()
+        self.screen.say(
+            f"{action.text}: {first} to {first + n - 1} in {self.cluster.folder}: {made} made, "
+            f"{there} there already, {failed} failed"
+        )
 
     def _close(self, run):
         for batch in run.begun:

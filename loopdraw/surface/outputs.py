@@ -20,7 +20,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +38,7 @@ MESH_FORMATS = ("obj",)  # by default
 ENDINGS = (*SUFFIXES, ".glb", ".ply", ".stl", ".png", ".gif", "-edit.json", "-intervention.py")
 CLAIM = ".inference-{}.claim"
 LEFT_SECONDS = 24 * 3600  # a claim that is older was left by a program that was killed
+LEFT_OWNED_SECONDS = 600  # likewise, where a claim says whose it is: no shape takes as long
 
 _next = {}  # folder -> the number after the last one that this process has claimed there
 
@@ -46,8 +46,7 @@ _next = {}  # folder -> the number after the last one that this process has clai
 class Saving(NamedTuple):
     """How a shape is saved."""
 
-    folder: Path
-    label: str | None  # as for `claimed_stem`
+    claim: Callable  # () -> context manager of the path to write to, as `claimed_stem`
     write: Callable  # (stem, mesh=mesh) -> path of the mesh; can be sent to another process
     before: Callable | None = None  # (stem), writes what else belongs to the shape
 
@@ -84,6 +83,62 @@ def claimed_stem(folder, label=None):
         yield folder / f"inference-{name}"
     finally:
         (folder / CLAIM.format(name)).unlink(missing_ok=True)
+
+
+class NumberTaken(UserError):
+    """The files of a number are there, or another program is making them."""
+
+
+@contextlib.contextmanager
+def claimed_number(folder, number, owner):
+    """As `claimed_stem`, but for this very number.
+
+    Parameters
+    ----------
+    folder : Path
+    number : int
+    owner : str, of the claim; one that an owner left behind is taken up by the same owner
+
+    Raises
+    ------
+    NumberTaken
+        When the number is used, or claimed by somebody else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = folder / CLAIM.format(number)
+    try:
+        handle = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        os.write(handle, owner.encode())
+        os.close(handle)
+        if _is_used(folder, number):
+            claim.unlink(missing_ok=True)
+            raise NumberTaken(f"{folder}: inference-{number} is there already")
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):  # it has been given back
+            left = time.time() - claim.stat().st_mtime > LEFT_OWNED_SECONDS
+            holder = claim.read_text(encoding="utf-8")
+            if holder != owner and not (holder and left):
+                raise NumberTaken(f"{folder}: inference-{number} is being made") from None
+    try:
+        yield folder / f"inference-{number}"
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def numbers_present(folder):
+    """The numbers of the shapes in a folder, a set of int, but for those that are being made."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return set()
+    claimed = (re.fullmatch(CLAIM.format(r"(\d+)"), name) for name in names)
+    numbers = (re.match(r"inference-(\d+)[.-]", name) for name in names)
+    return {int(n[1]) for n in numbers if n} - {int(n[1]) for n in claimed if n}
+
+
+def is_present(folder, number):
+    """Whether a number is among `numbers_present`."""
+    return _is_used(folder, number) and not _is_claimed(folder, number)
 
 
 def _names(folder, label):

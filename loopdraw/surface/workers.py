@@ -20,7 +20,6 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from loopdraw.processes import TookTooLong, time_limit
-from loopdraw.surface.outputs import claimed_stem
 
 MESH_SECONDS = 60.0  # by default
 PREVIEW_SECONDS = 20.0
@@ -290,8 +289,7 @@ class PendingShape:
 
     def _claimed(self):
         if self._stem is None:
-            claim = claimed_stem(self._saving.folder, self._saving.label)
-            self._stem = self._claim.enter_context(claim)
+            self._stem = self._claim.enter_context(self._saving.claim())
             if self._saving.before:
                 self._saving.before(self._stem)
         return self._stem

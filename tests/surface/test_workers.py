@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pytest
 
-from loopdraw.surface.outputs import Saving
+from loopdraw.surface.outputs import Saving, claimed_stem
 from loopdraw.surface.workers import SurfaceWorkers
 
 MESH = np.eye(3), np.array([[0, 1, 2]])
@@ -39,7 +39,8 @@ def workers():
 
 
 def put(workers, folder, shapes):
-    savings = [Saving(folder, None, functools.partial(write, loops=loops)) for loops in shapes]
+    claim = functools.partial(claimed_stem, folder)
+    savings = [Saving(claim, functools.partial(write, loops=loops)) for loops in shapes]
     return workers.put(None, shapes, savings)
 
 
