@@ -5,6 +5,7 @@
 
 import functools
 import random
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +200,18 @@ class InferenceEngine:
         """Decode samples, drawing faulty ones again."""
         from loopdraw.evaluation.checks import draw_checked  # it takes a while to import
 
-        checked = draw_checked(self.model, [shape.z for shape in shapes], seeds)
+        started = time.monotonic()
+        due = FIRST_NOTE
+
+        def report(n_settled, n_drawn):
+            nonlocal due
+            if time.monotonic() - started >= due:
+                due = time.monotonic() - started + NEXT_NOTE
+                self.report(
+                    f"checking samples: {n_settled} of {len(shapes)} done, {n_drawn} shapes drawn"
+                )
+
+        checked = draw_checked(self.model, [shape.z for shape in shapes], seeds, report)
         for shape, z, sequence, draws, fault in zip(shapes, *checked, strict=True):
             shape.z, shape.sequence, shape.draws = z, sequence, draws
             if fault:
@@ -447,7 +459,8 @@ class InferenceEngine:
 
     def encode_mesh(self, path, fit, refine):
         """As `own_mesh.encode_mesh`."""
-        return encode_mesh(self.model, path, fit, refine)
+        say = self.report
+        return encode_mesh(self.model, path, fit, refine, say=lambda line: say(f"encode: {line}"))
 
 
 class Outcomes:

@@ -97,7 +97,9 @@ def model():
 def test_faulty_samples_are_drawn_again(model, monkeypatch):
     monkeypatch.setattr(checks, "fault", lambda _, loops: "a fault" if loops[0] < 0 else "")
     first = [[0.5], [-0.5], [0.1], [-0.1]]
-    checked = draw_checked(model, first, seeds=range(4))
+    told = []
+    checked = draw_checked(model, first, range(4), lambda *numbers: told.append(numbers))
+    assert told[:4] == [(1, 1), (1, 2), (2, 3), (2, 4)] and told[-1] == (4, sum(checked.draws))
     assert (checked.latents > 0).all() and checked.faults == [""] * 4
     assert checked.latents[[0, 2]].tolist() == [[0.5], [0.1]]
     assert checked.draws[0] == checked.draws[2] == 1 and min(checked.draws[1::2]) > 1
