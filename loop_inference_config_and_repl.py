@@ -77,9 +77,10 @@ class InferenceREPL(TerminalCmd):
     settings : LoopInferenceSettings
     engine : performs the actions; see the top of this file
     stdin, stdout : text streams; those of the process by default
+    cluster : cluster.Cluster that makes the samples that are saved, or None
     """
 
-    def __init__(self, settings, engine, stdin=None, stdout=None):
+    def __init__(self, settings, engine, stdin=None, stdout=None, cluster=None):
         super().__init__("inference", stdin, stdout)
         self.settings = settings
         self.engine = engine
@@ -87,7 +88,7 @@ class InferenceREPL(TerminalCmd):
         self.reader = ValueReader(settings, self.variables, self._read_given)
         self.encoded = {}  # name of a variable -> EncodedMesh
         self.queue = ActionQueue(self.reader, settings.seed)
-        self.runner = Runner(self.queue, engine, self.variables, screen=self)
+        self.runner = Runner(self.queue, engine, self.variables, self, cluster)
 
     # ------------------------------------------------------------------------------ queue and run
 

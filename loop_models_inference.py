@@ -57,6 +57,7 @@ def session(options, workers):
     from loopdraw.checkpoints import checkpoint_label
     from loopdraw.data.dataset import load_datasets
     from loopdraw.model.vae import load_model
+    from loopdraw.prompt.cluster import Cluster
     from loopdraw.prompt.engine import InferenceEngine
     from loopdraw.prompt.items import Items
 
@@ -86,6 +87,9 @@ def session(options, workers):
         show=show,
         edit_window=edit_window,
     )
+    cluster = None
+    if options.dask_scheduler is not None:
+        cluster = Cluster(options.dask_scheduler, vars(options), save_dir / "inference")
     repl = InferenceREPL(
         LoopInferenceSettings(
             save_dir=save_dir,
@@ -96,6 +100,7 @@ def session(options, workers):
             prior=model.prior,
         ),
         engine,
+        cluster=cluster,
     )
     status = repl.session(
         "".join(f"{line}\n" for line in greeting)

@@ -262,7 +262,8 @@ def make_parser(description=None):
     add(
         "--dask_scheduler",
         metavar="ADDRESS",
-        help="slice meshes on the machines of this Dask scheduler, such as tcp://HOST:8786",
+        help="slice meshes, and at the prompt make samples, on the machines of this Dask "
+        "scheduler, such as tcp://HOST:8786",
     )
 
     add = parser.add_argument_group("run").add_argument

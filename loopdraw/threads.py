@@ -1,9 +1,7 @@
 """How torch's threads wait, and how many of them a job is worth.
 
-Torch splits every product over all cores and has the threads meet after each. How they wait for
-one another decides more than what they compute: on two cores a step of training a small model took
-113 ms with threads that sleep at once, 98 ms with torch's own setting and 79 ms with this one;
-beside two other busy programs 286, 340 and 256 ms.
+Torch splits every product over all cores and has the threads meet after each. With small models,
+how they wait for one another decides more than what they compute: see docs/performance.md.
 """
 
 import contextlib

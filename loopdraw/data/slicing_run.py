@@ -150,7 +150,7 @@ def work_on_files(work, failure, paths, task, num_workers=None, dask_scheduler=N
                 # in work are done one by one until it shows.
                 for path in paths[done : done + 4 * n_jobs]:
                     if client is not None:
-                        _check_cluster(client, dask_scheduler)
+                        check_cluster(client, dask_scheduler)
                     result = _alone(work, failure, path, task)
                     yield result
                     done += 1
@@ -167,6 +167,20 @@ def _backend(dask_scheduler, n_jobs):
         with joblib.parallel_config(backend="loky", n_jobs=n_jobs):
             yield None
         return
+    with dask_client(dask_scheduler) as client:
+        with joblib.parallel_config(backend="dask", n_jobs=-1, client=client):
+            yield client
+
+
+@contextlib.contextmanager
+def dask_client(dask_scheduler):
+    """A connection to a Dask scheduler that has workers.
+
+    Raises
+    ------
+    UserError
+        When Dask is not installed, nothing answers at the address, or there are no workers.
+    """
     try:
         from dask.distributed import Client
     except ImportError:
@@ -184,12 +198,11 @@ def _backend(dask_scheduler, n_jobs):
     with client:
         with contextlib.suppress(TimeoutError):
             client.wait_for_workers(1, timeout=CONNECTION_SECONDS)
-        _check_cluster(client, dask_scheduler)
-        with joblib.parallel_config(backend="dask", n_jobs=-1, client=client):
-            yield client
+        check_cluster(client, dask_scheduler)
+        yield client
 
 
-def _check_cluster(client, dask_scheduler):
+def check_cluster(client, dask_scheduler):
     """Raise a UserError if the cluster has failed, and not a mesh."""
     if client.status != "running":
         reason = "the connection was lost; run the same command again to go on from here"

@@ -176,7 +176,7 @@ class Checked(NamedTuple):
     faults: list  # of str, what is still wrong with each, or ""
 
 
-def draw_checked(model, latents, seeds):
+def draw_checked(model, latents, seeds, report=lambda n_settled, n_drawn: None):
     """Decode latents, and draw others from the prior for shapes that have a `fault`.
 
     Shapes of a training set with handles, legs and arms have none, so the rule needs no training
@@ -187,6 +187,8 @@ def draw_checked(model, latents, seeds):
     model : LoopSeqEncoderDecoderModel
     latents : (N, L) float, the first draws
     seeds : N int, of the later draws
+    report : function that gets, after each draw, the number of samples that are settled by then and
+        of shapes drawn for all
 
     Returns
     -------
@@ -206,6 +208,8 @@ def draw_checked(model, latents, seeds):
                 sequences[i] = sequence
                 faults[i] = fault(model.info.planes, model.info.bounded_loops(sequence))
                 draws[i] += 1
+                n_open = sum(not n or bool(text) for n, text in zip(draws, faults, strict=True))
+                report(len(latents) - n_open, sum(draws))
         # The next draws of a model that makes such heaps would take as long.
         wrong = [i for i in wrong if faults[i] and faults[i] != TOO_LONG]
         if not wrong:

@@ -48,7 +48,15 @@ class EncodedMesh(NamedTuple):
     loops_by_plane: list  # its own loops, of each plane of the model
 
 
-def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS, up=None):
+def encode_mesh(
+    model,
+    mesh,
+    fit=False,
+    refine=True,
+    seconds=REFINING_SECONDS,
+    up=None,
+    say=lambda line: None,
+):
     """Slice a mesh with a model's planes and encode it.
 
     Parameters
@@ -60,6 +68,7 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS, u
     seconds : float or None, time for that
     up : "x", "y", "z" or with a minus, what is up in the mesh; it is turned to the model's axis.
         None: the mesh stays as it stands
+    say : function that gets lines of progress
 
     Returns
     -------
@@ -77,6 +86,7 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS, u
         vertices = turn_upright(vertices, up, "xyz"[scan_axis(info.planes)])
     if fit:
         vertices = fit_to_unit(vertices, faces)
+    say(f"slicing {len(faces):,} triangles")
     try:
         loops_by_plane = slice_mesh(vertices, faces, info.planes).loops_by_plane
     except ValueError as error:
@@ -102,10 +112,12 @@ def encode_mesh(model, mesh, fit=False, refine=True, seconds=REFINING_SECONDS, u
     from loopdraw.evaluation.measures import surface_distance
 
     # By the flags, as the model sees it: it cannot know of planes that the mesh does not meet.
+    say("comparing the mesh with what the model makes of it")
     given = info.loops(sequence)
     made = info.bounded_loops(model.decode(latent.cpu())[0])
     before = distance, floor = surface_distance(info.planes, given, made, seed=0)
     if refine:
+        say("improving the latent" + (f", for up to {seconds:g} s" if seconds else ""))
         refined = refine_latents(model, batch, latent, seconds=seconds)
         made_then = info.bounded_loops(refined.sequences[0])
         then = surface_distance(info.planes, given, made_then, seed=0)

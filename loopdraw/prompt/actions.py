@@ -56,7 +56,8 @@ class Reconstruction(Action):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Action):
-    pass
+    number: int | None = None  # of its files; None: the next one
+    owner: str = ""  # of the claim to this number
 
 
 @dataclass(frozen=True, kw_only=True)

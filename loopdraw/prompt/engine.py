@@ -3,8 +3,10 @@
 `InferenceEngine` is the engine that `loop_inference_config_and_repl` describes.
 """
 
-import contextlib
+import functools
 import random
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +25,12 @@ from loopdraw.prompt.actions import (
     GroundTruth,
     Outcome,
     Reconstruction,
+    Sample,
     SequenceView,
     counted,
 )
-from loopdraw.surface.outputs import MESH_FORMATS, claimed_stem, save_shape
-from loopdraw.view.html.page import before_and_after, save_page
+from loopdraw.surface.outputs import MESH_FORMATS, Saving, claimed_number, claimed_stem, save_shape
+from loopdraw.view.html.page import before_and_after, save_shape_and_page
 from loopdraw.view.scene import Scene
 
 FIRST_NOTE, NEXT_NOTE = 2.0, 10.0  # seconds, of progress while a mesh is made
@@ -92,27 +95,61 @@ class InferenceEngine:
         return self.intervention.reload()
 
     def perform(self, tasks):
-        """Perform tasks, decoding together what is decoded; yields an `Outcome` for each."""
+        """Perform tasks, decoding together what is decoded.
+
+        The shapes are made at once, their surfaces and files while the caller does something else.
+        With windows, everything waits for the outcomes to be asked for.
+
+        Returns
+        -------
+        Outcomes
+        """
+        outcomes = Outcomes(lambda: self._begin(tasks))
+        if not self.show:
+            outcomes.begin()
+        return outcomes
+
+    def _begin(self, tasks):
+        """For each task the shape in the making: a PendingShape, or None where no mesh is wanted;
+        and a function that gives the Outcome.
+        """
+        shapes = self._shapes(tasks)
+        wanted = [
+            (shape, task.action)
+            for task, shape in zip(tasks, shapes, strict=True)
+            if isinstance(shape, Shape) and shape.n_loops and (task.action.save or self.show)
+        ]
+        put = self.workers.put(
+            self.info.planes,
+            [shape.loops_by_plane for shape, _ in wanted],
+            [self._saving(action, shape) if action.save else None for shape, action in wanted],
+        )
+        pending = {id(shape): one for (shape, _), one in zip(wanted, put, strict=True)}
+        for task, shape in zip(tasks, shapes, strict=True):
+            one = pending.get(id(shape))
+            yield one, functools.partial(self._outcome, task.action, shape, one)
+
+    def _shapes(self, tasks):
+        """The `Shape` of each task, or the error of making it."""
         try:
-            shapes = self._make(tasks)
+            return self._make(tasks)
         except Exception as error:
             if len(tasks) == 1:
-                yield Outcome(error=error)
-                return
+                return [error]
             # One of them spoils the batch (or it is too large for the device): one by one, then.
-            for task in tasks:
-                yield from self.perform([task])
-            return
-        with self._meshes(tasks, shapes) as meshes:
-            for task, shape, mesh in zip(tasks, shapes, meshes, strict=True):
-                outcome = Outcome(z=shape.z)
-                if not isinstance(task.action, (GroundTruth, SequenceView)):
-                    outcome.sequence = shape.sequence
-                try:
-                    outcome.message = self._finish(task.action, shape, mesh)
-                except Exception as error:
-                    outcome.error = error
-                yield outcome
+            return [shape for task in tasks for shape in self._shapes([task])]
+
+    def _outcome(self, action, shape, pending):
+        if isinstance(shape, Exception):
+            return Outcome(error=shape)
+        outcome = Outcome(z=shape.z)
+        if not isinstance(action, (GroundTruth, SequenceView)):
+            outcome.sequence = shape.sequence
+        try:
+            outcome.message = self._finish(action, shape, pending)
+        except Exception as error:
+            outcome.error = error
+        return outcome
 
     def _make(self, tasks):
         """The `Shape` of each task."""
@@ -164,7 +201,18 @@ class InferenceEngine:
         """Decode samples, drawing faulty ones again."""
         from loopdraw.evaluation.checks import draw_checked  # it takes a while to import
 
-        checked = draw_checked(self.model, [shape.z for shape in shapes], seeds)
+        started = time.monotonic()
+        due = FIRST_NOTE
+
+        def report(n_settled, n_drawn):
+            nonlocal due
+            if time.monotonic() - started >= due:
+                due = time.monotonic() - started + NEXT_NOTE
+                self.report(
+                    f"checking samples: {n_settled} of {len(shapes)} done, {n_drawn} shapes drawn"
+                )
+
+        checked = draw_checked(self.model, [shape.z for shape in shapes], seeds, report)
         for shape, z, sequence, draws, fault in zip(shapes, *checked, strict=True):
             shape.z, shape.sequence, shape.draws = z, sequence, draws
             if fault:
@@ -253,31 +301,8 @@ class InferenceEngine:
             )
         shape.plane_index = bounded
 
-    @contextlib.contextmanager
-    def _meshes(self, tasks, shapes):
-        """For each shape a function that gives its mesh, or None where none is wanted."""
-        wanted = [
-            shape
-            for task, shape in zip(tasks, shapes, strict=True)
-            if shape.n_loops and (task.action.save or self.show)
-        ]
-        loops = [shape.loops_by_plane for shape in wanted]
-        due = {}  # number of a shape -> when there will be more to say of its progress
-
-        def waiting(i, seconds):
-            if seconds >= due.get(i, FIRST_NOTE):
-                due[i] = seconds + NEXT_NOTE
-                self.report(
-                    f"making a mesh of {wanted[i].n_loops} loops: {seconds:.0f} s so far, of "
-                    f"{self.workers.mesh_seconds:g} at most"
-                )
-
-        with self.workers.surfaces(self.info.planes, loops, waiting) as surfaces:
-            found = dict(zip(map(id, wanted), surfaces, strict=True))
-            yield [found.get(id(shape)) for shape in shapes]
-
-    def _finish(self, action, shape, mesh):
-        """Save and show a shape as its action asks; returns what there is to say."""
+    def _finish(self, action, shape, pending):
+        """See a shape saved and show it, as its action asks; returns what there is to say."""
         if not shape.n_loops:
             raise UserError("no loops, so there is nothing to save or show")
         n_planes = sum(map(bool, shape.loops_by_plane))
@@ -286,52 +311,61 @@ class InferenceEngine:
             message += f", {counted(shape.draws, 'shape')} drawn"
         for warning in shape.warnings:
             message += f" (warning: {warning})"
-        if mesh is None:
+        if pending is None:
             return message
+        due = FIRST_NOTE  # seconds, when there will be more to say of the progress
+
+        def waiting(seconds):
+            nonlocal due
+            if seconds >= due:
+                due = seconds + NEXT_NOTE
+                self.report(
+                    f"making a mesh of {shape.n_loops} loops: {seconds:.0f} s so far, of "
+                    f"{self.workers.mesh_seconds:g} at most"
+                )
+
         try:
-            mesh = mesh()
+            mesh, path = pending.wait(waiting)
         except ValueError as error:
             raise UserError(f"no mesh: {error}") from error
-        if action.save:
-            path = self._save(action, shape, mesh)
+        if path is not None:
             message += f", saved {path}"
         if self.show:
             self.show(action.text, self._scene(shape, mesh))
         return message
 
-    def _save(self, action, shape, mesh):
-        """Write the files of a shape; the path of its mesh."""
-        with claimed_stem(self.folder, _label(action)) as stem:
-            if action.edit is not None:
-                representation, edits = self.info.representation, action.edit.edits
-                path = stem.with_name(stem.name + "-edit.json")
-                after = action.edit.after
-                save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
-            if action.page:
-                self._save_page(stem, action, shape, mesh)
-            return save_shape(
-                stem,
-                self.info.planes,
-                shape.loops_by_plane,
-                mesh,
-                shape.z,
-                action.formats,
-                self.mesh_formats,
-            )
-
-    def _save_page(self, stem, action, shape, mesh):
-        """Write a shape as a page for the browser; of an edit, beside what it was before."""
-        scenes, captions = [self._scene(shape, mesh)], [""]
-        untouched = scenes[0].untouched
-        if untouched is not None:
-            before = None
-            with contextlib.suppress(ValueError):  # then it is shown by its loops
-                before = self.workers.build(*untouched)
-            scenes.insert(0, Scene(before, *untouched))
+    def _saving(self, action, shape):
+        """How a shape is saved, an outputs.Saving."""
+        write = functools.partial(
+            save_shape,
+            planes=self.info.planes,
+            loops_by_plane=shape.loops_by_plane,
+            z=shape.z,
+            formats=action.formats,
+            mesh_formats=self.mesh_formats,
+        )
+        if action.page:
             edits = action.edit.edits if action.edit is not None else []
-            captions = before_and_after(edits)
-        path = stem.with_name(stem.name + ".html")
-        save_page(path, scenes, stem.name, f"Made at the prompt by `{action.text}`", captions)
+            write = functools.partial(
+                save_shape_and_page,
+                write,
+                self._scene(shape, None),
+                f"Made at the prompt by `{action.text}`",
+                before_and_after(edits),
+                self.workers.build,
+            )
+        before = None
+        if action.edit is not None:
+
+            def before(stem):
+                representation, edits = self.info.representation, action.edit.edits
+                path, after = stem.with_name(stem.name + "-edit.json"), action.edit.after
+                save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
+
+        claim = functools.partial(claimed_stem, self.folder, _label(action))
+        if isinstance(action, Sample) and action.number is not None:
+            claim = functools.partial(claimed_number, self.folder, action.number, action.owner)
+        return Saving(claim, write, before)
 
     def _scene(self, shape, mesh):
         numbers = np.cumsum(shape.plane_index >= 0) - 1  # timestep -> number of its loop
@@ -436,7 +470,49 @@ class InferenceEngine:
 
     def encode_mesh(self, path, fit, refine, up):
         """As `own_mesh.encode_mesh`."""
-        return encode_mesh(self.model, path, fit, refine, up=up)
+        say = self.report
+        return encode_mesh(
+            self.model, path, fit, refine, up=up, say=lambda line: say(f"encode: {line}")
+        )
+
+
+class Outcomes:
+    """The outcomes of tasks, in their order: an iterator.
+
+    Parameters
+    ----------
+    begin : function that begins the tasks and gives pairs, as `InferenceEngine._begin`
+    """
+
+    def __init__(self, begin):
+        self._begin, self._parts = begin, None
+        self._closed = False
+
+    def begin(self):
+        if self._parts is None:
+            self._parts = deque(self._begin())
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.begin()
+        if not self._parts:
+            raise StopIteration
+        pending, outcome = self._parts[0]
+        if self._closed and not (pending and pending.is_saved()):
+            raise StopIteration
+        outcome = outcome()
+        self._parts.popleft()
+        return outcome
+
+    def close(self):
+        """Begin no more. What is saved by then is still given."""
+        self._closed = True
+        self._parts = self._parts or deque()
+        for pending, _ in self._parts:
+            if pending:
+                pending.stop()
 
 
 @dataclass

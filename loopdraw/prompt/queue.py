@@ -61,6 +61,10 @@ class ActionQueue:
         self._entropy = np.random.SeedSequence(seed).entropy
         self._n_drawn = 0
 
+    def next_generator(self):
+        """What `latents.shape_generator` makes the generator of the next action of."""
+        return self._entropy, self._n_drawn
+
     def draw(self, operand):
         """The value of an operand on its own, outside any action."""
         value = self._reader.known_at_run(operand)

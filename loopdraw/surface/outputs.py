@@ -19,6 +19,8 @@ import itertools
 import os
 import re
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,9 +33,22 @@ from loopdraw.surface.export import export_shape
 SUFFIXES = ("-slices.npz", "-latent.txt", ".obj")
 MESH_FORMATS = ("obj",)  # by default
 
-
+# What programs of ours write beside a number, as a claim checks it without listing the folder. The
+# rest comes with one of these.
+ENDINGS = (*SUFFIXES, ".glb", ".ply", ".stl", ".png", ".gif", ".html", "-edit.json", "-intervention.py")
 CLAIM = ".inference-{}.claim"
 LEFT_SECONDS = 24 * 3600  # a claim that is older was left by a program that was killed
+LEFT_OWNED_SECONDS = 600  # likewise, where a claim says whose it is: no shape takes as long
+
+_next = {}  # folder -> the number after the last one that this process has claimed there
+
+
+class Saving(NamedTuple):
+    """How a shape is saved."""
+
+    claim: Callable  # () -> context manager of the path to write to, as `claimed_stem`
+    write: Callable  # (stem, mesh=mesh) -> path of the mesh; can be sent to another process
+    before: Callable | None = None  # (stem), writes what else belongs to the shape
 
 
 @contextlib.contextmanager
@@ -55,7 +70,6 @@ def claimed_stem(folder, label=None):
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_old_claims(folder)
         name = next(name for name in _names(folder, label) if _claim(folder, name))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -63,21 +77,88 @@ def claimed_stem(folder, label=None):
             f"{folder}: cannot be written to ({reason}); free some space or choose another "
             "--save_dir"
         ) from error
+    if label is None:
+        _next[folder] = int(name) + 1
     try:
         yield folder / f"inference-{name}"
     finally:
         (folder / CLAIM.format(name)).unlink(missing_ok=True)
 
 
+class NumberTaken(UserError):
+    """The files of a number are there, or another program is making them."""
+
+
+@contextlib.contextmanager
+def claimed_number(folder, number, owner):
+    """As `claimed_stem`, but for this very number.
+
+    Parameters
+    ----------
+    folder : Path
+    number : int
+    owner : str, of the claim; one that an owner left behind is taken up by the same owner
+
+    Raises
+    ------
+    NumberTaken
+        When the number is used, or claimed by somebody else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = folder / CLAIM.format(number)
+    try:
+        handle = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        os.write(handle, owner.encode())
+        os.close(handle)
+        if _is_used(folder, number):
+            claim.unlink(missing_ok=True)
+            raise NumberTaken(f"{folder}: inference-{number} is there already")
+    except FileExistsError:
+        with contextlib.suppress(FileNotFoundError):  # it has been given back
+            left = time.time() - claim.stat().st_mtime > LEFT_OWNED_SECONDS
+            holder = claim.read_text(encoding="utf-8")
+            if holder != owner and not (holder and left):
+                raise NumberTaken(f"{folder}: inference-{number} is being made") from None
+    try:
+        yield folder / f"inference-{number}"
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def numbers_present(folder):
+    """The numbers of the shapes in a folder, a set of int, but for those that are being made."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except FileNotFoundError:
+        return set()
+    claimed = (re.fullmatch(CLAIM.format(r"(\d+)"), name) for name in names)
+    numbers = (re.match(r"inference-(\d+)[.-]", name) for name in names)
+    return {int(n[1]) for n in numbers if n} - {int(n[1]) for n in claimed if n}
+
+
+def is_present(folder, number):
+    """Whether a number is among `numbers_present`."""
+    return _is_used(folder, number) and not _is_claimed(folder, number)
+
+
 def _names(folder, label):
     """What may stand for #, one after the other."""
     if label is None:
-        names = [path.name for path in folder.iterdir()]
-        numbers = [re.match(r"inference-(\d+)[.-]", name) for name in names]
-        highest = max((int(number[1]) for number in numbers if number), default=-1)
-        yield from map(str, itertools.count(highest + 1))
+        yield from map(str, itertools.count(_first_number(folder)))
     for again in itertools.count():
         yield label + (f"-{again}" if again else "")
+
+
+def _first_number(folder):
+    """One more than the highest number present. Listing a folder of many shapes takes long, so
+    where our own last one is still there, the next one follows it.
+    """
+    number = _next.get(folder, 0)
+    if number and (_is_used(folder, number - 1) or _is_claimed(folder, number - 1)):
+        return number
+    _remove_old_claims(folder)
+    numbers = (re.match(r"inference-(\d+)[.-]", entry.name) for entry in os.scandir(folder))
+    return max((int(number[1]) for number in numbers if number), default=-1) + 1
 
 
 def _claim(folder, name):
@@ -94,11 +175,12 @@ def _claim(folder, name):
     return True
 
 
+def _is_claimed(folder, name):
+    return (folder / CLAIM.format(name)).exists()
+
+
 def _is_used(folder, name):
-    if name.isdecimal():
-        starts = (f"inference-{name}.", f"inference-{name}-")
-        return any(path.name.startswith(starts) for path in folder.iterdir())
-    return any((folder / f"inference-{name}{suffix}").exists() for suffix in SUFFIXES)
+    return any((folder / f"inference-{name}{ending}").exists() for ending in ENDINGS)
 
 
 def _remove_old_claims(folder):

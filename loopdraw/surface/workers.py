@@ -1,18 +1,20 @@
 """Surfaces built in other processes.
 
-`SurfaceWorkers` builds the surfaces of several shapes at once for the prompt, `LatestSurface` that
-of a shape being edited for an editor. Threads would not help: marching cubes holds Python's
-lock.
+`SurfaceWorkers` builds the surfaces of several shapes at once for the prompt and writes their
+files, `LatestSurface` builds that of a shape being edited for an editor. Threads would not help:
+marching cubes holds Python's lock.
 """
 
 import contextlib
 import functools
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -95,7 +97,7 @@ def _n_overlapping(loops):
 
 
 class SurfaceWorkers:
-    """Processes that build surfaces.
+    """Processes that build surfaces and write files, of one shape after another.
 
     Parameters
     ----------
@@ -112,15 +114,18 @@ class SurfaceWorkers:
         self.build = functools.partial(
             build_surface, reco=reco, resolution=resolution, seconds=mesh_seconds
         )
-        self._pool = None
+        self._pool = self._ready = None
+        self._n_ended = 0
+        self._feeder, self._waiting = None, queue.SimpleQueue()  # of PendingShape
 
     def start(self):
         """Start the processes, unless they are running; returns at once.
 
         Starting them takes half a second, so call it while this process uses only one core.
         """
-        if self._pool is None and self.n_workers > 1:
+        if self._pool is None and self.n_workers > 1 and self._n_ended < MOST_STARTS:
             self._pool = _start_pool(self.n_workers)
+            self._ready = self._pool.submit(os.getpid)
 
     def stop(self):
         """End the processes when they have finished what they are doing.
@@ -130,73 +135,217 @@ class SurfaceWorkers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+        if self._feeder is not None:
+            self._waiting.put(None)
+            self._feeder.join()
+            self._feeder = None
 
-    @contextlib.contextmanager
-    def surfaces(self, planes, shapes, waiting=None):
-        """The surfaces of shapes, computed ahead while the caller handles the first ones.
+    def put(self, planes, shapes, savings=None):
+        """Have the surfaces of shapes built and, where they are to be saved, their files written.
+
+        The processes work on shapes in the order in which they were put. Names are claimed in this
+        order, too. The caller goes on at once.
 
         Parameters
         ----------
         planes : (P, 4, 3) float
         shapes : list of `loops_by_plane`
-        waiting : function (number of the shape, seconds gone by) that is called about once a second
-            while the caller waits for a surface, or None
+        savings : list of outputs.Saving, or None where a shape is not to be saved
 
-        Yields
-        ------
-        list of functions without arguments, one per shape. Each waits for the surface of its shape
-        and returns (vertices (n, 3) float, faces (m, 3) int), or raises the error of building it.
+        Returns
+        -------
+        list of PendingShape
         """
-        futures = []
+        savings = savings or [None] * len(shapes)
+        pending = [
+            PendingShape(self, planes, shape, saving)
+            for shape, saving in zip(shapes, savings, strict=True)
+        ]
         if len(shapes) >= WORTH_IT:
             self.start()
-        if self._pool is not None:
-            with contextlib.suppress(BrokenProcessPool):
-                futures = [self._pool.submit(self.build, planes, shape) for shape in shapes]
-        try:
-            yield [
-                functools.partial(
-                    self._wait,
-                    futures[i] if futures else None,
-                    planes,
-                    shape,
-                    waiting and functools.partial(waiting, i),
-                )
-                for i, shape in enumerate(shapes)
-            ]
-        finally:
-            for future in futures:
-                future.cancel()
+        if self._pool is not None and self._feeder is None:
+            self._feeder = threading.Thread(target=self._feed, daemon=True)
+            self._feeder.start()
+        for shape in pending:
+            if self._feeder is None:
+                shape.give_back()
+            else:
+                self._waiting.put(shape)
+        return pending
 
-    def _wait(self, future, planes, shape, waiting):
-        with contextlib.suppress(BrokenProcessPool):  # killed, or out of memory
-            if future is not None:
-                return self._result(future, shape, waiting)
-        return self.build(planes, shape, waiting=waiting)
+    def _feed(self):
+        """Keep the processes busy, a few shapes ahead: a thread, as this process may be busy, too.
 
-    def _result(self, future, shape, waiting):
-        """The result of a future, whose work is in progress: those before it have been waited for.
-
-        The process that does it keeps the time limit, unless it is stuck outside Python.
+        What was begun for the shapes ahead comes before the files of the present one, so they are
+        few.
         """
-        start = time.monotonic()
-        while not future.done():
-            with contextlib.suppress(TimeoutError):
-                return future.result(timeout=1.0)
-            seconds = time.monotonic() - start
-            if seconds > self.mesh_seconds + GRACE:
-                self._kill()
-                raise ValueError(_why_so_long(shape, self.mesh_seconds))
-            if waiting:
-                waiting(seconds)
-        return future.result()
+        begun = deque()
+        with contextlib.suppress(Exception, CancelledError):
+            self._ready.result()  # so that their start does not count as work on a shape
+        while True:
+            while len(begun) < 2 * self.n_workers + 1:
+                try:
+                    shape = self._waiting.get(block=not begun)
+                except queue.Empty:
+                    break
+                if shape is None:
+                    return
+                shape.begin(self._pool)
+                begun.append(shape)
+            begun.popleft().finish()
+
+    def result(self, future, loops_by_plane):
+        """The surface of a shape from the process that builds it.
+
+        That process keeps the time limit, unless it is stuck outside Python.
+        """
+        try:
+            # Those before it are done, so it is in work.
+            return future.result(timeout=self.mesh_seconds + GRACE)
+        except TimeoutError:
+            self._kill()
+            raise ValueError(_why_so_long(loops_by_plane, self.mesh_seconds)) from None
 
     def _kill(self):
         """End the processes at once. Surfaces that they were to build are built by this one."""
-        for process in list(self._pool._processes.values()):
-            process.kill()
-        self._pool.shutdown(wait=False)
-        self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            for process in list(pool._processes.values()):
+                process.kill()
+            pool.shutdown(wait=False)
+
+    def lost(self, pool):
+        """Take note that a process of a pool has died, for example for lack of memory."""
+        if self._pool is not None and self._pool is pool:
+            self._n_ended += 1
+            self._kill()
+
+
+class PendingShape:
+    """A shape whose surface is built, and whose files are written, by `SurfaceWorkers`."""
+
+    def __init__(self, workers, planes, loops_by_plane, saving):
+        self._workers, self._planes, self._loops = workers, planes, loops_by_plane
+        self._saving = saving
+        self._pool = self._surface = None  # the future
+        self._done = Future()  # of the mesh and its path
+        self._lock = threading.Lock()  # held to begin saving, or to stop before that
+        self._stopped = self._is_saving = False
+        self._next_since = None  # when others began to wait for its surface
+        self._claim, self._stem, self._mesh = contextlib.ExitStack(), None, None
+
+    # In the thread that feeds the processes
+
+    def give_back(self):
+        """Leave the work to the process that waits for it."""
+        self._done.set_exception(BrokenProcessPool())
+
+    def begin(self, pool):
+        self._pool = pool
+        with contextlib.suppress(BrokenProcessPool):  # then `finish` says so
+            if not self._stopped:
+                self._surface = self._submit(self._workers.build, self._planes, self._loops)
+
+    def _submit(self, function, *arguments, **more):
+        try:
+            return self._pool.submit(function, *arguments, **more)
+        except (RuntimeError, AttributeError):  # the pool has ended, or there is none
+            raise BrokenProcessPool from None
+
+    def finish(self):
+        """Wait for the surface and let the files be written."""
+        self._next_since = time.monotonic()
+        try:
+            if self._surface is None:
+                raise CancelledError if self._stopped else BrokenProcessPool
+            mesh = self._workers.result(self._surface, self._loops)
+            self._next_since = None
+            if self._saving is None:
+                self._done.set_result((mesh, None))
+                return
+            with self._lock:
+                if self._stopped:
+                    raise CancelledError
+                self._mesh = mesh
+                stem = self._claimed()
+                self._is_saving = True
+                files = self._submit(self._saving.write, stem, mesh=mesh)
+        except BaseException as error:
+            self._fail(error)
+        else:
+            files.add_done_callback(self._written)
+
+    def _written(self, files):
+        try:
+            path = files.result()
+        except BaseException as error:
+            self._fail(error)
+        else:
+            self._claim.close()
+            self._done.set_result((self._mesh, path))
+
+    def _fail(self, error):
+        if isinstance(error, BrokenProcessPool):  # the claim stays, for `wait`
+            self._workers.lost(self._pool)
+        else:
+            self._claim.close()
+        self._done.set_exception(error)
+
+    def _claimed(self):
+        if self._stem is None:
+            self._stem = self._claim.enter_context(self._saving.claim())
+            if self._saving.before:
+                self._saving.before(self._stem)
+        return self._stem
+
+    # In the process that has put it
+
+    def wait(self, waiting=None):
+        """The surface, once it is there and saved, if it is to be.
+
+        Parameters
+        ----------
+        waiting : function that gets the seconds that this shape has taken, about once a second, or
+            None
+
+        Returns
+        -------
+        mesh : vertices (n, 3) float, faces (m, 3) int
+        path : Path of the mesh; None where it is not saved
+
+        Raises
+        ------
+        ValueError
+            When there is no surface.
+        UserError
+            When a file cannot be written.
+        """
+        while True:
+            try:
+                return self._done.result(timeout=1.0)
+            except TimeoutError:
+                if waiting and self._next_since is not None:
+                    waiting(time.monotonic() - self._next_since)
+            except BrokenProcessPool:
+                return self._make_here(waiting)
+
+    def _make_here(self, waiting):
+        mesh = self._mesh or self._workers.build(self._planes, self._loops, waiting=waiting)
+        if self._saving is None:
+            return mesh, None
+        with self._claim:
+            return mesh, self._saving.write(self._claimed(), mesh=mesh)
+
+    def stop(self):
+        """Do not begin what has not been begun. Files that are being written are finished."""
+        with self._lock:
+            self._stopped = True
+        if self._surface is not None:
+            self._surface.cancel()
+
+    def is_saved(self):
+        """Whether it was saved, or is being saved, which is waited for."""
+        return self._is_saving and self._done.exception() is None
 
 
 class LatestSurface:

@@ -85,7 +85,11 @@ def test_faults_in_words():
 @pytest.fixture
 def model():
     """Latents are one number, which is the sequence and the shape; below 0 it is faulty."""
-    prior = types.SimpleNamespace(draw=lambda rng, n: rng.uniform(-1, 1, (n, 1)))
+
+    def draw_each(generators):
+        return np.array([rng.uniform(-1, 1, 1) for rng in generators])
+
+    prior = types.SimpleNamespace(draw_each=draw_each)
     info = types.SimpleNamespace(planes=None, bounded_loops=lambda sequence: sequence)
     return types.SimpleNamespace(prior=prior, info=info, decode=lambda latents: list(latents))
 
@@ -93,7 +97,9 @@ def model():
 def test_faulty_samples_are_drawn_again(model, monkeypatch):
     monkeypatch.setattr(checks, "fault", lambda _, loops: "a fault" if loops[0] < 0 else "")
     first = [[0.5], [-0.5], [0.1], [-0.1]]
-    checked = draw_checked(model, first, seeds=range(4))
+    told = []
+    checked = draw_checked(model, first, range(4), lambda *numbers: told.append(numbers))
+    assert told[:4] == [(1, 1), (1, 2), (2, 3), (2, 4)] and told[-1] == (4, sum(checked.draws))
     assert (checked.latents > 0).all() and checked.faults == [""] * 4
     assert checked.latents[[0, 2]].tolist() == [[0.5], [0.1]]
     assert checked.draws[0] == checked.draws[2] == 1 and min(checked.draws[1::2]) > 1

@@ -564,13 +564,14 @@ def test_workers_give_the_same_surfaces_in_order():
             for process in list(workers._pool._processes.values()):
                 process.kill()
                 process.join()
-        with workers.surfaces(planes, shapes) as surfaces:
-            for i in (0, 1, 3):
-                vertices, faces = reconstruct_mesh(planes, shapes[i])
-                np.testing.assert_array_equal(surfaces[i]()[0], vertices)
-                np.testing.assert_array_equal(surfaces[i]()[1], faces)
-            with pytest.raises(ValueError, match="no loops"):
-                surfaces[2]()
+        put = workers.put(planes, shapes)
+        for i in (0, 1, 3):
+            vertices, faces = reconstruct_mesh(planes, shapes[i])
+            (our_vertices, our_faces), _ = put[i].wait()
+            np.testing.assert_array_equal(our_vertices, vertices)
+            np.testing.assert_array_equal(our_faces, faces)
+        with pytest.raises(ValueError, match="no loops"):
+            put[2].wait()
 
 
 def test_workers_end_with_a_parent_that_is_killed():

@@ -718,3 +718,51 @@ def test_a_terminal_session(terminal, tmp_path):
     assert "\033[1;36m" not in second.wait_for("inference> ")
     second.type("\x1b[A\x1b[A\x1b[A\r")  # arrow up, thrice: "queue"
     second.wait_for("the queue is empty")
+
+
+class EagerEngine(FakeEngine):
+    """Saves everything as soon as it is begun; Ctrl-C comes when one outcome is asked for."""
+
+    def __init__(self, interrupt_at):
+        super().__init__()
+        self.number, self.stop_at, self.begun = 0, interrupt_at, []
+
+    def perform(self, tasks):
+        self.begun.append(len(tasks))
+        return EagerOutcomes(self, tasks)
+
+
+class EagerOutcomes:
+    def __init__(self, engine, tasks):
+        self.engine, self.tasks, self.closed = engine, list(tasks), False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        engine = self.engine
+        if engine.number == engine.stop_at and not self.closed:
+            raise KeyboardInterrupt
+        if not self.tasks or (self.closed and engine.number >= engine.stop_at + 3):
+            raise StopIteration
+        engine.number += 1
+        task = self.tasks.pop(0)
+        engine.done.append(task)
+        return Outcome("saved", task.value, np.ones((4, N_FEATURES)))
+
+    def close(self):
+        self.closed = True
+
+
+def test_ctrl_c_counts_what_was_saved_in_the_meantime(tmp_path, capsys):
+    engine, calm = EagerEngine(interrupt_at=70), FakeEngine()
+    repl = make_repl(tmp_path, engine)
+    do(repl, "submit sample 200")
+    repl.onecmd("run all")
+    assert engine.begun == [MAX_TOGETHER] * 3  # one is begun while that before it goes on
+    # 70 were reported, 3 more saved; nothing was lost, so no action is off the queue without one.
+    assert capsys.readouterr().err == "error: stopped (127 actions left in the queue)\n"
+    engine.stop_at = None
+    do(repl, "run all")
+    do(make_repl(tmp_path, calm), "submit sample 200", "run all")
+    np.testing.assert_array_equal(values(engine), values(calm))

@@ -80,3 +80,19 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     with pytest.raises(UserError, match="file/inference: cannot be written to"):
         with claimed_stem(tmp_path / "file" / "inference"):
             pass
+
+
+def test_a_folder_is_listed_once_and_not_for_every_shape(tmp_path, monkeypatch):
+    (tmp_path / "inference-4.obj").touch()
+    listings = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listings.append(path) or scandir(path))
+    for number in range(5, 15):
+        with claimed_stem(tmp_path) as stem:
+            stem.with_name(f"{stem.name}-slices.npz").touch()
+        assert stem.name == f"inference-{number}"
+    assert len([path for path in listings if path == tmp_path]) <= 2  # glob lists it, too
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with claimed_stem(tmp_path) as stem:
+        assert stem.name == "inference-0"  # as in any empty folder

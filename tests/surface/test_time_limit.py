@@ -59,12 +59,12 @@ def test_one_heap_does_not_hold_up_the_workers():
     pool = SurfaceWorkers(2, resolution=16, mesh_seconds=2.0)
     try:
         shapes = [SOUND, heap(), SOUND]
-        with pool.surfaces(PLANES, shapes, lambda i, seconds: ticks.append(i)) as surfaces:
-            first, last = surfaces[0](), surfaces[2]()
-            with pytest.raises(ValueError, match="540 overlapping loops"):
-                surfaces[1]()
-        np.testing.assert_array_equal(first[0], last[0])
-        assert set(ticks) <= {0, 1, 2}
+        first, slow, last = pool.put(PLANES, shapes)
+        (vertices, _), path = first.wait()
+        with pytest.raises(ValueError, match="540 overlapping loops"):
+            slow.wait(ticks.append)
+        np.testing.assert_array_equal(last.wait()[0][0], vertices)
+        assert ticks and path is None
         assert pool._pool is not None  # the same processes go on
     finally:
         pool.stop()
@@ -87,11 +87,11 @@ def test_a_process_that_does_not_stop_is_ended(monkeypatch):
         pool._pool.submit(abs, 1).result()  # ready
         start = time.monotonic()
         shapes = [heap(30), SOUND, SOUND]
-        with pool.surfaces(PLANES, shapes, lambda i, seconds: ticks.append(i)) as surfaces:
-            with pytest.raises(ValueError, match="30 overlapping loops on plane 0"):
-                surfaces[0]()
-            assert time.monotonic() - start < 5 and ticks == [0]
-            assert len(surfaces[1]()[0]) == len(surfaces[2]()[0]) == 1
+        stuck_one, *others = pool.put(PLANES, shapes)
+        with pytest.raises(ValueError, match="30 overlapping loops on plane 0"):
+            stuck_one.wait(ticks.append)
+        assert time.monotonic() - start < 5 and len(ticks) == 1
+        assert all(len(shape.wait()[0][0]) == 1 for shape in others)
     finally:
         pool.stop()
 
@@ -99,7 +99,7 @@ def test_a_process_that_does_not_stop_is_ended(monkeypatch):
 def test_progress_is_told_without_workers():
     ticks = []
     pool = SurfaceWorkers(1, mesh_seconds=2.5)
-    with pool.surfaces(PLANES, [heap()], lambda i, seconds: ticks.append(seconds)) as surfaces:
-        with pytest.raises(ValueError, match="540 overlapping"):
-            surfaces[0]()
+    (shape,) = pool.put(PLANES, [heap()])
+    with pytest.raises(ValueError, match="540 overlapping"):
+        shape.wait(ticks.append)
     assert ticks and 1 <= ticks[0] < 2.5

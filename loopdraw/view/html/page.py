@@ -6,6 +6,8 @@ them.
 """
 
 import base64
+import contextlib
+import dataclasses
 import html
 import json
 import re
@@ -16,7 +18,7 @@ import numpy as np
 
 from loopdraw.files import UserError, write_text
 from loopdraw.loops.geometry import plane_heights
-from loopdraw.view.scene import Look, split_creases
+from loopdraw.view.scene import Look, Scene, split_creases
 
 FOLDER = Path(__file__).parent
 OPACITY = 0.78  # of the surface: inner walls have many loops, too
@@ -89,6 +91,33 @@ def save_page(path, scenes, title, note="", captions=None):
     }
     template = (FOLDER / "template.html").read_text(encoding="utf-8")
     write_text(path, re.sub(r"{{(\w+)}}", lambda name: parts[name[1]], template))
+
+
+def save_shape_and_page(save, scene, note, captions, build, stem, mesh):
+    """Write the files of a shape and its page; of one that was edited, beside what it was before.
+
+    Parameters
+    ----------
+    save : function (stem, mesh=mesh) that writes the other files and returns the mesh's path
+    scene : scene.Scene, without its mesh
+    note, captions : as for `save_page`; the captions of both shapes
+    build : function (planes, loops_by_plane) that gives a surface
+    stem : Path, from `outputs.claimed_stem`
+    mesh : vertices (n, 3) float, faces (m, 3) int
+
+    Returns
+    -------
+    Path of the mesh
+    """
+    scenes = [dataclasses.replace(scene, mesh=mesh)]
+    if scene.untouched is not None:
+        before = None
+        with contextlib.suppress(ValueError):  # then it is shown by its loops
+            before = build(*scene.untouched)
+        scenes.insert(0, Scene(before, *scene.untouched))
+    captions = captions if len(scenes) > 1 else None
+    save_page(stem.with_name(stem.name + ".html"), scenes, stem.name, note, captions)
+    return save(stem, mesh=mesh)
 
 
 def before_and_after(edits):
