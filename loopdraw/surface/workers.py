@@ -367,9 +367,13 @@ class LatestSurface:
         return self
 
     def __exit__(self, *_):
-        # Nobody needs the surface being built now, so do not wait for it.
+        # Nobody needs the surface being built now, so do not wait for it; nor at the end of the
+        # program, which could take minutes on a busy machine.
         if self._pool is not None:
+            processes = list((self._pool._processes or {}).values())
             self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
 
     def request(self, planes, loops_by_plane, resolution):
         """Ask for a surface; replaces an earlier request that has not been started.

@@ -4,12 +4,17 @@ Needs Chromium (`apt-get install chromium`); without it, what needs it is skippe
 """
 
 import contextlib
+import io
+import json
 import shutil
+import socket
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -18,8 +23,12 @@ from small_model import EGG, LATENT_SIZE, small_model
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import decode_with_edits
 from loopdraw.editing.session import EditSession
+from loopdraw.files import UserError
 from loopdraw.loops.slices_files import load_slices
+from loopdraw.options import parse_options
+from loopdraw.view.browser.events import Events
 from loopdraw.view.browser.page import open_page
+from loopdraw.view.scene import Scene
 
 WORDS = "--no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
 SIZE = {"width": 760, "height": 620}
@@ -178,8 +187,247 @@ def drags(hand, session, grip, plane):
     start, end = hand.place(grip), hand.place(grip + 0.06 * plane[2] + 0.03 * plane[3])
     hand.tab.mouse.move(*start)
     hand.tab.mouse.down()
-    for share in (0.25, 0.5, 0.75, 1.0):
+    for share in (0.5, 1.0):
         hand.tab.mouse.move(*(a + share * (b - a) for a, b in zip(start, end, strict=True)))
     hand.tab.mouse.up()
     time.sleep(0.3)
     return session.editor.edits
+
+
+# ------------------------------------------------------------------------- what needs no Chromium
+
+
+PLANES = small_model().info.planes
+SQUARE = np.array([[-0.2, -0.2], [-0.2, 0.2], [0.2, 0.2], [0.2, -0.2]])
+BLOCK = Scene(
+    mesh=(
+        np.array([[x, y, z] for x in (-0.2, 0.2) for y in (-0.5, 0.5) for z in (-0.2, 0.2)]),
+        np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]]),
+    ),
+    planes=PLANES,
+    loops_by_plane=[[SQUARE] for _ in PLANES],
+    edited=[4],
+)
+
+
+def status(address):
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_only_the_whole_address_opens_the_page(page):
+    root = f"http://127.0.0.1:{page.server.port}"
+    assert b"<html" in get(page) and status(page.server.address.rstrip("/")) == 200
+    for path in ("/", "/x/", f"/{page.server.token[:-1]}/", f"/x{page.server.token}/"):
+        assert status(root + path) == 403
+    # Nor may pages of other sites connect, or other users of the machine.
+    for path, answer in (("/", "403"), (f"/{page.server.token}", "101")):
+        with socket.create_connection(("127.0.0.1", page.server.port)) as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Protocol: viser-v1\r\n\r\n".encode()
+            )
+            assert connection.recv(100).split()[1].decode() == answer
+
+
+def test_nothing_but_shapes_can_be_read(page, tmp_path):
+    page.show("submit sample", BLOCK)
+    page.settle()
+    for path in ("../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "download/1/../../x", "x"):
+        assert status(page.server.address + path) == 404
+    assert status(page.server.address + "download/2/obj") == 404
+    assert status(page.server.address + "download/1/py") == 404
+
+
+def test_downloads(page):
+    for title in ("submit sample", "submit decode ?"):
+        page.show(title, BLOCK)
+    page.settle()
+    assert get(page, "picture/2").startswith(b"\x89PNG")
+    assert get(page, "download/1/obj").count(b"\nf ") == 6
+    names = zipfile.ZipFile(io.BytesIO(get(page, "all.zip"))).namelist()
+    kinds = (".obj", ".glb", ".stl", "-slices.npz")
+    assert names == [f"{n}{k}" for n in ("1-submit-sample", "2-submit-decode") for k in kinds]
+
+
+def test_shapes_side_by_side(page):
+    for _ in range(3):
+        page.show("submit sample", BLOCK)
+    page.settle()
+    assert [entry.number for entry in page.results.shown] == [3]
+    for path, shown in (("beside/1", [3, 1]), ("beside/3", [1]), ("look/2", [2])):
+        get(page, path)
+        page.settle()
+        assert [entry.number for entry in page.results.shown] == shown
+
+
+def test_the_page_holds_a_bounded_number_of_shapes(page, monkeypatch):
+    monkeypatch.setattr("loopdraw.view.browser.results.MOST_SHAPES", 3)
+    for _ in range(5):
+        page.show("submit sample", BLOCK)
+    page.settle()
+    assert [entry.number for entry in page.results.entries] == [3, 4, 5]
+
+
+def test_a_taken_port_and_a_wrong_host(page):
+    other = open_page()
+    try:
+        assert other.server.port > page.server.port
+        assert "is taken" in other.server.greeting()[0]
+    finally:
+        other.close()
+    for host in ("no.such.host.invalid", "192.0.2.1", "a\0b", "x" * 300):
+        with pytest.raises(UserError, match="--viewer_host"):
+            open_page(host)
+
+
+def test_the_greeting_says_how_to_get_there(page, monkeypatch):
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.2 5000 10.0.0.1 22")
+    port = page.server.port
+    assert page.server.address in page.server.greeting()[0]
+    assert f"ssh -L {port}:127.0.0.1:{port} " in page.server.greeting()[1]
+    assert "@10.0.0.1 " in page.server.greeting()[1]
+
+
+def test_words_from_the_page_name_no_other_files(page, tmp_path):
+    (tmp_path / "inside.txt").write_text("1")
+    (tmp_path / "link.txt").symlink_to("/etc/passwd")
+    with editing(page, tmp_path):
+        word = page.editor.word
+        assert word(" ? ") == "?" and word("$last_z") == "$last_z"
+        assert word("||inside.txt") == "||inside.txt"
+        for wrong in ("|/etc/passwd", "||/etc/passwd", "||../x.txt", "x.npz", "||link.txt", ""):
+            with pytest.raises(UserError, match="below --save_dir"):
+                word(wrong)
+
+
+def test_a_mesh_from_the_browser_is_read_like_a_file(page, tmp_path):
+    with editing(page, tmp_path) as session:
+        before = session.editor.latent
+        for name, content, why in (
+            ("a.gltf", b"{}", "not a mesh of one file"),
+            ("a.obj", b"v 1 2 3\n", "^a.obj: .*no faces"),
+            ("a.stl", b"", "a.stl: "),
+        ):
+            with pytest.raises(UserError, match=why):
+                page.editor.encode(name, content)
+        assert session.editor.latent is before
+        assert not list(tmp_path.glob("**/mesh*"))
+
+
+def test_presses_on_an_old_list_of_edits_come_too_late(page, tmp_path):
+    with editing(page, tmp_path) as session:
+        session.pick(3)
+        page.editor.events.ask(session.adjust, "move", None).result()
+        editor, controls = session.editor, page.editor.controls
+        wait_for(lambda: controls.revision == 2, "the list")
+        get(page, "edits/remove/0/1")
+        get(page, "edits/off/0/2")
+        wait_for(lambda: not editor.edits[0].enabled, "the press")
+        get(page, "edits/remove/0/2")
+        get(page, "edits/remove/7/3")
+        page.editor.events.ask(lambda: None).result()
+        assert len(editor.edits) == 1
+
+
+def test_edits_are_kept_without_a_save(page, tmp_path):
+    with editing(page, tmp_path) as session:
+        session.pick(3)
+        kept = tmp_path / "inference" / "inference-0-edit.json"
+        for u in (0.05, 0.1):
+            page.editor.events.ask(lambda u=u: session.adjust("move", None, u=u)).result()
+            wait_for(
+                lambda u=u: kept.is_file() and json.loads(kept.read_text())["edits"][0]["u"] == u,
+                "the file",
+            )
+        assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+        assert session.save().name == "inference-0.obj"
+
+
+def test_one_hand_at_a_time(page, tmp_path):
+    with editing(page, tmp_path) as session:
+        session.pick(3)
+        editor = page.editor
+        ask = editor.events.ask
+        ask(editor.follow).result()
+        monkey = {1: None, 2: None}
+        editor.server.viser.get_clients = lambda: monkey
+        start, wxyz = editor.gizmo.position, editor.gizmo.wxyz
+        ask(editor._grasp, 1).result()
+        ask(editor._grasp, 2).result()
+        ask(editor._drag, 2, start + [0.3, 0.0, 0.0], wxyz).result()
+        assert session.editor.edits == ()
+        ask(editor._drag, 1, start + [0.1, 0.2, 0.0], wxyz).result()
+        (edit,) = session.editor.edits
+        assert edit.values == pytest.approx({"u": 0.1, "v": 0.0})  # y is not in the plane
+        # The first is gone in the middle of the drag; the second may go on.
+        del monkey[1]
+        ask(editor._grasp, 2).result()
+        ask(editor._drag, 2, start + [0.2, 0.0, 0.0], wxyz).result()
+        ask(session.editor.undo).result()
+        assert session.editor.edits[0].values["u"] == pytest.approx(0.1)
+
+
+def test_a_late_place_of_the_hand_is_dropped():
+    events, done = Events(), []
+    for number in range(5):
+        events.put(done.append, number, latest="gizmo")
+    events.put(done.append, "end")
+    events.put(done.append, 5, latest="gizmo")
+    events.run(lambda action, arguments: action(*arguments), is_over=lambda: len(done) == 3)
+    assert done == [4, "end", 5]
+
+
+def options_of(viewer=None):
+    return parse_options(["--viewer", viewer] if viewer else [])
+
+
+@pytest.mark.parametrize(
+    "viewer, typed, no_polyscope, display, shown_by",
+    [
+        (None, True, False, True, "window"),
+        (None, True, False, False, "page"),
+        (None, True, True, True, "page"),
+        (None, False, False, False, None),
+        (None, False, True, True, None),
+        ("browser", False, True, True, None),
+        ("browser", True, False, True, "page"),
+        ("browser", False, False, False, "page"),
+        ("none", True, False, True, None),
+        ("polyscope", True, False, False, UserError),
+    ],
+)
+def test_which_viewer(viewer, typed, no_polyscope, display, shown_by, monkeypatch):
+    import loop_models_inference as script
+
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: typed))
+    monkeypatch.delenv("NO_POLYSCOPE", raising=False)
+    if no_polyscope:
+        monkeypatch.setenv("NO_POLYSCOPE", "1")
+    windows = ("window", "window") if display else (None, None)
+    monkeypatch.setattr(script, "window_openers", lambda: windows)
+    page = types.SimpleNamespace(show="page", edit="page", wait=None, close=None)
+    page.server = types.SimpleNamespace(greeting=lambda: ["here"])
+    monkeypatch.setattr("loopdraw.view.browser.page.open_page", lambda host: page)
+    if shown_by is UserError:
+        with pytest.raises(UserError, match="--viewer browser"):
+            script.viewers(options_of(viewer))
+        return
+    show, edit, greeting, _ = script.viewers(options_of(viewer))
+    assert show == edit == shown_by and greeting == (["here"] if shown_by == "page" else [])
+
+
+def test_without_viser_one_line_says_how_to_install_it(monkeypatch):
+    import loop_models_inference as script
+
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(script, "window_openers", lambda: (None, None))
+    monkeypatch.setattr("loopdraw.view.browser.server.browser_available", lambda: False)
+    show, _, (line,), _ = script.viewers(options_of())
+    assert show is None and "pip install viser" in line
+    with pytest.raises(UserError, match="pip install viser"):
+        script.viewers(options_of("browser"))
