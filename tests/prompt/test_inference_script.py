@@ -630,7 +630,8 @@ def test_the_readmes_piped_line(optfile, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert "polyscope" not in done.stderr
-        lines = done.stdout.splitlines()
+        # On a busy machine it also says how fast it is.
+        lines = [line for line in done.stdout.splitlines() if " a second, " not in line]
         assert lines[2:5] == [
             f"inference> submit sample {n_samples} --save",
             f"queued {n_samples} actions, {n_samples} in the queue",
