@@ -46,7 +46,8 @@ def main():
     stacks = read_stacks(arguments.contours, arguments.spacing)
     planes = next(iter(stacks.values()))[0]
     n_loops = sum(len(loops) for _, of_planes in stacks.values() for loops in of_planes)
-    print(f"{len(planes)} planes, {n_loops} contours, {len(stacks)} label(s)", flush=True)
+    counts = ((len(planes), "plane"), (n_loops, "contour"), (len(stacks), "label"))
+    print(", ".join(_counted(*count) for count in counts), flush=True)
     for label, (planes, loops_by_plane) in stacks.items():
         path = out if len(stacks) == 1 else out.with_name(f"{out.stem}-{label}{out.suffix}")
         vertices, faces = _build(path, planes, loops_by_plane, arguments.resolution)
@@ -88,11 +89,16 @@ def _build(path, planes, loops_by_plane, resolution):
     except ValueError as error:
         raise UserError(f"{path}: no surface: {error}") from None
     n_parts = (connected_parts(vertices, faces)[1] > 0).sum()
+    seconds = time.monotonic() - start
     print(
-        f"{path}: {len(faces):,} triangles, {n_parts} part(s), {time.monotonic() - start:.1f} s",
+        f"{path}: {_counted(len(faces), 'triangle')}, {_counted(n_parts, 'part')}, {seconds:.1f} s",
         flush=True,
     )
     return vertices, faces
+
+
+def _counted(n, what):
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 if __name__ == "__main__":

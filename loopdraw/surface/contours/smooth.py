@@ -11,6 +11,7 @@ contours do not taper, the cap stays flat.
 import numpy as np
 import shapely
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from loopdraw.loops import geometry
@@ -58,8 +59,11 @@ def smooth_mesh(planes, loops_by_plane, resolution=None):
         planes, loops_by_plane = planes[::-1], loops_by_plane[::-1]
         heights = heights[::-1]
     vertices, faces = reconstruct_mesh(planes, loops_by_plane, resolution)
+    if len(heights) < 3:
+        return vertices, faces  # nothing tells how the surface bends
     size = np.ptp(vertices, axis=0).max()
     vertices, faces = _refined(vertices, faces, size / (resolution or DEFAULT_RESOLUTION))
+    vertices, faces = _with_middles(vertices, faces, planes[0, 0], heights[[0, -1]], ON_LOOP * size)
 
     height = vertices @ planes[0, 0]
     on_loop = _on_loops(vertices, height, planes, heights, loops_by_plane, ON_LOOP * size)
@@ -81,7 +85,10 @@ def smooth_mesh(planes, loops_by_plane, resolution=None):
     held |= ~np.isin(part, part[on_loop])  # nothing tells where those parts should be
     smooth, reach = vertices, REACH * np.diff(bounds)[slab]
     for _ in range(ROUNDS):
-        smooth = _bent_least(smooth, faces, held, rim)
+        try:
+            smooth = _bent_least(smooth, faces, held, rim)
+        except RuntimeError:  # faces without area where loops cross
+            return vertices, faces
         if not np.isfinite(smooth).all():
             return vertices, faces
         move = smooth - vertices
@@ -110,6 +117,40 @@ def _refined(vertices, faces, length):
     number[np.asarray(fine.merge_from_vert, dtype=int)] = fine.merge_to_vert
     used, faces = np.unique(number[faces], return_inverse=True)
     return vertices[used], faces.reshape(-1, 3)
+
+
+def _with_middles(vertices, faces, normal, ends, tolerance):
+    """A mesh whose small end caps have a vertex in their middle, which may become a tip.
+
+    A cap without one, around which its whole rim can be seen, becomes a fan of triangles.
+    """
+    on_end = (np.abs((vertices @ normal)[:, None] - ends) < tolerance).any(axis=1)
+    in_cap = np.flatnonzero(on_end[faces].all(axis=1))
+    start, end = faces[in_cap].ravel(), faces[in_cap][:, [1, 2, 0]].ravel()
+    graph = sparse.coo_array((np.ones(len(start)), (start, end)), shape=(len(vertices),) * 2)
+    _, cap_of_vertex = connected_components(graph, directed=False)
+    cap_of_face = cap_of_vertex[faces[in_cap, 0]]
+    n = len(vertices)
+    rim = ~np.isin(start * n + end, end * n + start)
+    start, end = start[rim], end[rim]
+    middles, fans, gone = [], [], []
+    for cap in np.unique(cap_of_face):
+        own = in_cap[cap_of_face == cap]
+        edges = np.flatnonzero(cap_of_vertex[start] == cap)
+        # A disc of k vertices, all of them on its rim, has k - 2 faces.
+        if len(own) != len(edges) - 2 or len(np.unique(faces[own])) != len(edges):
+            continue
+        a, b = start[edges], end[edges]
+        middle = vertices[a].mean(axis=0)
+        areas = np.cross(vertices[a] - middle, vertices[b] - middle) @ normal
+        if (areas > 0).all() or (areas < 0).all():
+            fans.append(np.column_stack([a, b, np.full(len(a), n + len(middles))]))
+            middles.append(middle)
+            gone.append(own)
+    if not middles:
+        return vertices, faces
+    faces = np.concatenate([np.delete(faces, np.concatenate(gone), axis=0), *fans])
+    return np.concatenate([vertices, middles]), faces
 
 
 def _on_loops(vertices, height, planes, heights, loops_by_plane, tolerance):

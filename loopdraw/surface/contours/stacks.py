@@ -64,10 +64,12 @@ def make_stacks(contours):
     if not size > 0:
         raise ValueError("its contours enclose no area")
 
-    normal = contours[0].normal / np.linalg.norm(contours[0].normal)
+    normal = contours[0].normal / max(np.linalg.norm(contours[0].normal), 1e-300)
     heights = np.empty(len(contours))
     for k, plane in enumerate(contours):
         length = np.linalg.norm(plane.normal)
+        if not 0 < length < np.inf:
+            raise ValueError(f"the normal of plane {k} has no direction")
         sine = np.linalg.norm(np.cross(plane.normal, normal)) / length
         angle = np.degrees(np.arcsin(min(sine, 1)))
         if not angle <= PARALLEL:

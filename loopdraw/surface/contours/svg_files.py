@@ -115,7 +115,7 @@ def _loops(root):
         if _kind(element) in ("polygon", "polyline"):
             outline = f"M{element.get('points', '')}Z"
         if _kind(element) in ("path", "polygon", "polyline") and outline:
-            path = Path(outline) * placed
+            path = (Path(outline) * placed).reify()
             loops += [_points(subpath) for subpath in path.as_subpaths()]
     return [loop for loop in loops if len(loop) > 2]
 
