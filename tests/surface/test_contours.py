@@ -343,6 +343,7 @@ def test_mistakes_in_drawings_are_one_line(tmp_path, text, said):
         (lambda c: c["planes"][1].update(normal=[0, 0, 0]), "plane 1"),
         (lambda c: c["planes"][0].update(loops=[[[0, 0], [1]]]), "plane 0 is damaged"),
         (lambda c: c["planes"][0]["loops"][0].append([None, 1]), "not finite"),
+        (lambda c: c["planes"][0].update(xaxis=[1e308, 1e308, 1e400]), "not finite"),
         (lambda c: c.update(planes=3), "damaged"),
         (lambda c: c.update(planes=[]), "it has no contours"),
     ],

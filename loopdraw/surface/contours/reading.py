@@ -52,9 +52,11 @@ def read_stacks(paths, spacing=None):
     elif not kinds <= set(readers):
         raise UserError(f"{paths[0]}: expected contours: a .csl, .svg, .json or .npz file")
     else:
-        contours = readers[paths[0].suffix.lower()](paths[0])
+        with np.errstate(all="ignore"):  # of numbers beyond all bounds; those are found below
+            contours = readers[paths[0].suffix.lower()](paths[0])
     try:
-        return make_stacks(contours)
+        with np.errstate(all="ignore"):
+            return make_stacks(contours)
     except ValueError as error:
         name = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} others"
         raise UserError(f"{name}: {error}") from None
