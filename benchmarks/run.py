@@ -5,7 +5,8 @@
     python benchmarks/run.py --scaling     how costs grow: timesteps, batch, faces, planes
 
 Both sides run in turn on the same machine, so the ratios hold while the machine is busy; times in
-seconds do not. The figures are also written as JSON, by default to `results/<machine>.json`.
+seconds do not. "before" is our figure that was committed last. The figures are also written as
+JSON, by default to `results/<machine>.json`.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import dataclasses
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +41,7 @@ def main():
     from measuring import machine
 
     facts = machine()
+    arguments.name = facts["name"]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="loopdraw-benchmark-") as folder:
         measure = _scaling if arguments.scaling else _table
@@ -55,13 +58,14 @@ def main():
 
 
 def _table(folder, arguments):
-    print(f"| {'what':<57} | {'ours':>9} | {'plain':>9} | {'ratio':>8} | goal |")
-    print(f"|{'-' * 59}|{'-' * 11}|{'-' * 11}|{'-' * 10}|------|", flush=True)
+    before = _committed(arguments.name)
+    print(f"| {'what':<57} | {'ours':>9} | {'before':>9} | {'plain':>9} | {'ratio':>8} | goal |")
+    print(f"|{'-' * 59}|{'-' * 11}|{'-' * 11}|{'-' * 11}|{'-' * 10}|------|", flush=True)
     rows = []
     for name, group in _groups(folder, arguments):
         if arguments.only in (None, name):
             for row in _quietly(group):
-                print(_line(row), flush=True)
+                print(_line(row, before.get(row.what)), flush=True)
                 rows.append(row)
     return {"rows": [dataclasses.asdict(row) for row in rows]}
 
@@ -70,6 +74,7 @@ def _groups(folder, arguments):
     """(name, function that gives rows), in the order of the table."""
     import rows_networks as networks
     import rows_programs as programs
+    import rows_sampling as sampling
     import rows_slicing as slicing
     import rows_surfaces as surfaces
 
@@ -95,6 +100,15 @@ def _groups(folder, arguments):
     )
     yield "surfaces", lambda: surfaces.rows(folder, some(4, 16))
     yield "programs", lambda: programs.rows(folder, some(1, 5))
+    yield (
+        "sampling",
+        lambda: [
+            *sampling.parts(folder, some(1, 5)),
+            *sampling.saved(folder, 60, goal=8),
+            *([] if arguments.quick else sampling.saved(folder, 1000, goal=100)),
+        ],
+    )
+    yield "stored", lambda: sampling.stored(folder)
     yield "saving", lambda: slicing.many_meshes(folder, n_meshes)
     yield (
         "gpu",
@@ -130,12 +144,21 @@ def _quietly(function):
         return function()
 
 
-def _line(row):
+def _committed(name):
+    """The figures of this machine that were committed last, a dict of what was measured."""
+    path = f"HEAD:benchmarks/results/{name}.json"
+    shown = subprocess.run(["git", "show", path], cwd=HERE, capture_output=True, text=True)
+    if shown.returncode:
+        return {}
+    return {row["what"]: row["ours"] for row in json.loads(shown.stdout)["rows"]}
+
+
+def _line(row, before):
     ratio = "" if row.ratio is None else f"{row.ratio:.1f} ×"
     mark = {True: "", False: "  MISSED", None: ""}[row.met]
     goal = f"{row.goal}{mark}" + (f"  ({row.note})" if row.note else "")
-    shown = [_shown(value, row.unit) for value in (row.ours, row.plain)]
-    return f"| {row.what:<57} | {shown[0]:>9} | {shown[1]:>9} | {ratio:>8} | {goal} |"
+    shown = [f"{_shown(value, row.unit):>9}" for value in (row.ours, before, row.plain)]
+    return f"| {row.what:<57} | {' | '.join(shown)} | {ratio:>8} | {goal} |"
 
 
 def _shown(value, unit):
@@ -144,6 +167,8 @@ def _shown(value, unit):
     if unit == "share":
         return f"{100 * value:.1f} %"
     if unit == "bytes":
+        if value < 1e5:
+            return f"{value / 1e3:.1f} kB"
         return f"{value / 1e6:,.0f} MB" if value >= 1e7 else f"{value / 1e6:.2f} MB"
     if unit == "number":
         return f"{value:,.0f}"
