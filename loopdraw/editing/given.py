@@ -213,26 +213,45 @@ def complete(model, given, plane, n, rng):
     nearer = nearer[_losses(model, kept.sequence, nearer).argsort()].cpu().numpy()
     parts = [dataclasses.replace(kept, latent=z.astype(np.float64)) for z in nearer]
     shapes = [EditedDecoder(model, part.latent, part).untouched for part in parts]
-    seams = np.array([_seam(shape, int(kept.planes[-1])) for shape in shapes])
+    seams = np.array([seam(shape.loops_by_plane, int(kept.planes[-1])) for shape in shapes])
     steady = np.sort(seams.argsort(kind="stable")[: max(n, len(seams) // 2)])  # the best come first
     sequences = np.stack([shapes[i].sequence for i in steady])
     chosen = steady[_most_different(model.info, sequences, n)]
     return [(parts[i], shapes[i]) for i in chosen]
 
 
-def _seam(shape, plane):
-    """How far the loops of a plane are from those of the next, on average; inf if one has none."""
-    after = shape.planes[shape.planes > plane]
-    pairs = (
-        []
-        if not len(after)
-        else zip(shape.loops_by_plane[plane], shape.loops_by_plane[after[0]], strict=False)
-    )
-    away = [
-        np.linalg.norm(canonical_polyline(a) - canonical_polyline(b), axis=1).mean()
-        for a, b in pairs
-    ]
-    return np.mean(away) if away else np.inf
+def seam(loops_by_plane, plane):
+    """How much the loops change from a plane to the next; inf if one of these has none."""
+    below, above = loops_by_plane[plane : plane + 2]
+    return change_between(below, above) if below and above else np.inf
+
+
+def change_between(loops, others):
+    """How far loops move from a plane to the next: the mean distance of points, on average.
+
+    Points and loops are paired so that this is least, as the first point of a loop may jump where
+    the loop does not. Loops that begin or end there have no partner, and do not count.
+
+    Parameters
+    ----------
+    loops, others : lists of (k, 2) float
+
+    Returns
+    -------
+    float
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    one, other = ([canonical_polyline(loop) for loop in each] for each in (loops, others))
+    n = len(one[0])
+    turned = (np.arange(n)[:, None] + np.arange(n)) % n  # (shift, point)
+    away = np.array([[_mean_distances(a, b[turned]).min() for b in other] for a in one])
+    return float(away[linear_sum_assignment(away)].mean())
+
+
+def _mean_distances(loop, turned):
+    """Mean distances of a loop (n, 2) to the same points (m, n, 2) of m loops, (m,)."""
+    return np.linalg.norm(loop - turned, axis=-1).mean(axis=-1)
 
 
 @torch.no_grad()
