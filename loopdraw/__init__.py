@@ -30,6 +30,7 @@ _HOMES = {
     "Remove": "loopdraw.shapes",
     "ellipse": "loopdraw.shapes",
     "UserError": "loopdraw.files",
+    "view": "loopdraw.view",  # the room itself, which can be called
 }
 
 __all__ = list(_HOMES)
@@ -38,6 +39,8 @@ __all__ = list(_HOMES)
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'loopdraw' has no attribute {name!r}")
+    if name == "view":
+        return importlib.import_module("loopdraw.view")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

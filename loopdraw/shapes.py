@@ -19,6 +19,7 @@ from loopdraw.options import parse_options
 from loopdraw.threads import wait_briefly
 
 PREVIEW_SIZE = (480, 480)  # pixels, of the picture in a notebook
+EDITOR_HEIGHT = 720  # pixels, of the editor in a notebook
 DECODED_TOGETHER = 64  # as many as the prompt: the size of a batch decides the last bits
 
 
@@ -256,7 +257,7 @@ class Shape:
             return _drawing(self.planes, self.loops, size)
 
     def show(self):
-        """Show the shape in a notebook, or else in a window.
+        """Show the shape in a notebook, to be turned with the mouse, or else in a window.
 
         Returns
         -------
@@ -266,9 +267,15 @@ class Shape:
 
         from loopdraw.view.viewer import show_shape, viewer_available
 
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        if hasattr(shell, "kernel"):  # a notebook, not a terminal
-            sys.modules["IPython"].display.display(self)
+        if _in_notebook():
+            from loopdraw.view.browser.server import browser_available
+
+            shown = self
+            if browser_available() and any(self.loops):
+                from loopdraw.view.browser.page import inline_view
+
+                shown = sys.modules["IPython"].display.HTML(inline_view(self.scene()))
+            sys.modules["IPython"].display.display(shown)
             return None
         if viewer_available() and any(self.loops) and show_shape(self.scene(), repr(self)[1:-1]):
             return None
@@ -310,6 +317,12 @@ class Shape:
                 lines.append(str(error))
         text = "<br>".join(html.escape(line) for line in lines if line)
         return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+
+
+def _in_notebook():
+    """Whether this runs in a notebook, not in a terminal."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
 
 
 def _drawing(planes, loops_by_plane, size):
@@ -510,6 +523,56 @@ class Model:
         own.report, own._given = report, given
         return own
 
+    def edit(self, shape, folder="edits", host=None):
+        """Let people edit a shape with the mouse, on a page in the browser or in the notebook.
+
+        Parameters
+        ----------
+        shape : Shape of this model
+        folder : path of the folder that the page saves to, and that keeps the edits
+        host : address to listen on; by default this machine alone can connect
+
+        Returns
+        -------
+        Editing, at once
+
+        Raises
+        ------
+        UserError
+            When the shape has no latent, or no page can be opened.
+        """
+        from loopdraw.editing.session import EditSession
+        from loopdraw.view.browser.page import open_page
+
+        if not isinstance(shape, Shape) or shape.z is None:
+            raise UserError("edit: give a shape of this model; let model.adopt take others first")
+
+        def read_latent(word):
+            if word != "?":
+                raise UserError(f"{word}: write ? for a random latent")
+            return self.random_latents(1)[0]
+
+        def read_loops(word):
+            raise UserError(f"{word}: loops of other shapes are put there by loopdraw.Replace")
+
+        session = EditSession(
+            self.network,
+            shape.z,
+            shape.edits,
+            folder,
+            read_latent,
+            read_loops,
+            given=shape._given,
+            after=shape.after,
+        )
+        page = open_page(host)
+        print(*page.server.greeting(), sep="\n")
+        editing = Editing(self, shape, session, page, page.start_editing(session, "edit"))
+        if _in_notebook():
+            display = sys.modules["IPython"].display
+            display.display(display.IFrame(page.server.address, "100%", EDITOR_HEIGHT))
+        return editing
+
     def interpolate(self, a, b, n):
         """Shapes from latents on the line from one to another, ends included.
 
@@ -546,6 +609,40 @@ class Model:
         """A sequence (T, F), not normalised, as a `Shape`."""
         loops = self.info.bounded_loops(sequence)
         return Shape(self.planes, loops, z=z, sequence=sequence, number=number, model=self)
+
+
+class Editing:
+    """A shape that people edit on a page, see `Model.edit`."""
+
+    def __init__(self, model, start, session, page, thread):
+        self.page = page
+        self._model = model
+        self._start = start
+        self._session = session
+        self._thread = thread
+
+    @property
+    def shape(self):
+        """The Shape as it is now."""
+        start, editor = self._start._before or self._start, self._session.editor
+        latent, edits, after = editor.latent, editor.edits, editor.after
+        if not np.array_equal(latent, start.z):
+            start = self._model.decode(latent)
+            start._given = self._start._given
+        return start.edit(*edits, after="regenerate" if after is None else after)
+
+    def wait(self):
+        """Wait until somebody presses "done" on the page; the Shape as it is then."""
+        self._thread.join()
+        return self.shape
+
+    def close(self):
+        """Close the page. The edits are kept in the folder."""
+        editor = self.page.editor
+        if editor is not None:
+            editor.finish()
+        self._thread.join()
+        self.page.close()
 
 
 def load(folder, optfile=None, device="cpu", prior=None):

@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 import socket
-import threading
 import time
 import types
 import urllib.error
@@ -18,13 +17,14 @@ import zipfile
 
 import numpy as np
 import pytest
+import trimesh
 from small_model import EGG, LATENT_SIZE, small_model
 
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import decode_with_edits
 from loopdraw.editing.session import EditSession
 from loopdraw.files import UserError
-from loopdraw.loops.slices_files import load_slices
+from loopdraw.loops.slices_files import load_slices, save_slices
 from loopdraw.options import parse_options
 from loopdraw.view.browser.events import Events
 from loopdraw.view.browser.page import open_page
@@ -120,10 +120,8 @@ def editing(page, folder):
         lambda word: np.full(LATENT_SIZE, 0.5),
         lambda word: [EGG],
     )
-    thread = threading.Thread(target=page.edit, args=(session, "edit ?"))
-    thread.start()
+    thread = page.start_editing(session, "edit ?")
     try:
-        wait_for(lambda: page.editor, "the editor")
         yield session
     finally:
         page.editor.finish()
@@ -138,7 +136,8 @@ def test_a_person_edits_and_saves(page, chromium, tmp_path):
         hand.tab.locator("canvas").first.wait_for()
         hand.tab.get_by_text("make square").wait_for()
         planes = editor.info.planes
-        loop = editor.shape.loops_in_space(planes)[6]
+        ask = page.editor.events.ask  # what the editor's thread knows
+        loop = ask(lambda: editor.shape.loops_in_space(planes)[6]).result()
         camera = hand.client.camera.position
         front = loop[np.linalg.norm(loop - camera, axis=1).argmin()]
         hand.tab.mouse.click(*hand.place(front))
@@ -147,12 +146,12 @@ def test_a_person_edits_and_saves(page, chromium, tmp_path):
         # The square between the arrows of the gizmo moves the loop within its plane.
         gizmo = wait_for(lambda: page.server.scene.get_handle_by_name("/gizmo"), "the gizmo")
         wait_for(lambda: np.allclose(gizmo.position, loop.mean(axis=0), atol=1e-6), "it there")
-        plane = planes[editor.shape.planes[6]]
+        plane = planes[6]
         grip = loop.mean(axis=0) + 0.255 * gizmo.scale * (plane[2] + plane[3])
         wait_for(lambda: drags(hand, session, grip, plane), "the drag")
         (edit,) = editor.edits
         assert (edit.kind, edit.first, edit.last) == ("move", 6, 6)
-        moved = editor.shape.loops_in_space(planes)[6]
+        moved = ask(lambda: editor.shape.loops_in_space(planes)[6]).result()
         np.testing.assert_allclose(
             (moved - plane[1]) @ plane[0], 0, atol=1e-9, err_msg="it has left its plane"
         )
@@ -319,6 +318,40 @@ def test_a_mesh_from_the_browser_is_read_like_a_file(page, tmp_path):
         assert not list(tmp_path.glob("**/mesh*"))
 
 
+def test_uploads_are_bounded(page):
+    from viser import _messages as messages
+
+    listener, running = (
+        page.server.viser._websock_server,
+        page.server.gui._current_file_upload_states,
+    )
+    begin, go_on = (
+        listener._incoming_handlers[kind]
+        for kind in (messages.FileTransferStartUpload, messages.FileTransferPart)
+    )
+    assert len(begin) == len(go_on) == 1
+    button = page.server.gui.add_upload_button("a mesh")
+
+    def send(name, size, content=None):
+        if content is None:
+            begin[0](0, messages.FileTransferStartUpload(button._impl.uuid, name, "a", "", 3, size))
+        else:
+            go_on[0](0, messages.FileTransferPart(button._impl.uuid, name, 0, content))
+        return name in running
+
+    assert not send("large", 2**27)
+    assert send("a", 100) and send("b", 100) and not send("c", 100)
+    assert send("a", 100, b"x" * 60) and not send("b", 100, b"x" * 101)
+
+
+def test_somebody_who_knocks_makes_no_noise(page, capfd):
+    for message in (b"", b"nonsense\r\n\r\n", b"\x00" * 9000):
+        with socket.create_connection(("127.0.0.1", page.server.port)) as connection:
+            connection.sendall(message)
+    get(page)
+    assert capfd.readouterr().err == ""
+
+
 def test_presses_on_an_old_list_of_edits_come_too_late(page, tmp_path):
     with editing(page, tmp_path) as session:
         session.pick(3)
@@ -345,7 +378,7 @@ def test_edits_are_kept_without_a_save(page, tmp_path):
                 "the file",
             )
         assert [path.name for path in kept.parent.iterdir()] == [kept.name]
-        assert session.save().name == "inference-0.obj"
+        assert page.editor.events.ask(session.save).result().name == "inference-0.obj"
 
 
 def test_one_hand_at_a_time(page, tmp_path):
@@ -431,3 +464,65 @@ def test_without_viser_one_line_says_how_to_install_it(monkeypatch):
     assert show is None and "pip install viser" in line
     with pytest.raises(UserError, match="pip install viser"):
         script.viewers(options_of("browser"))
+
+
+def test_a_gallery_of_files(tmp_path, monkeypatch, capsys):
+    import loopdraw
+
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    save_slices(tmp_path / "a-slices.npz", PLANES, BLOCK.loops_by_plane)
+    shape = types.SimpleNamespace(scene=lambda: BLOCK)
+    waited = []
+    monkeypatch.setattr("loopdraw.view.browser.page.Page.wait", lambda page: waited.append(page))
+    page = loopdraw.view(tmp_path / "a.obj", shape)
+    try:
+        page.settle()
+        assert waited == [page] and page.server.address in capsys.readouterr().out
+        assert [entry.number for entry in reversed(page.results.entries)] == [2, 1]
+        assert page.results.entries[1].title == "a"
+        assert page.results.entries[1].scene.loop_count() == len(PLANES)
+    finally:
+        page.close()
+    with pytest.raises(UserError, match="b.obj: cannot be read"):
+        loopdraw.view(tmp_path / "b.obj")
+    with pytest.raises(UserError, match="nothing to show"):
+        loopdraw.view()
+
+
+def test_a_view_for_notebooks_needs_nothing_else(monkeypatch):
+    import IPython
+
+    import loopdraw
+
+    shape = loopdraw.Shape(PLANES, BLOCK.loops_by_plane)
+    shape.mesh = trimesh.Trimesh(*BLOCK.mesh, process=False)
+    shown = []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=None))
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    assert shape.show() is None
+    assert shown[0].data.startswith("<div><iframe") and "__VISER_EMBED_DATA__" in shown[0].data
+    monkeypatch.setattr("loopdraw.view.browser.server.browser_available", lambda: False)
+    shape.show()
+    assert shown[1] is shape  # which shows itself as a picture
+
+
+def test_an_editor_for_notebooks(tmp_path, monkeypatch, capsys):
+    import loopdraw
+
+    model = loopdraw.Model(small_model(flag_bias=5.0))
+    start = model.decode(np.zeros(LATENT_SIZE)).edit(loopdraw.Move(loop=3, u=0.05))
+    editing = model.edit(start, tmp_path / "edits")
+    session, events = editing._session, editing.page.editor.events
+    assert editing.page.server.address in capsys.readouterr().out
+    session.pick(6)
+    events.ask(session.adjust, "move", None).result()
+    assert [edit.first for edit in editing.shape.edits] == [3, 6]
+    sequence = events.ask(lambda: session.editor.shape.sequence).result()
+    np.testing.assert_array_equal(editing.shape.sequence, sequence)
+    events.ask(session.set_dimension, 0, 0.5).result()
+    assert editing.shape.z[0] == 0.5
+    editing.close()
+    np.testing.assert_array_equal(editing.shape.sequence, session.editor.shape.sequence)
+    assert load_edits(tmp_path / "edits" / "inference-0-edit.json").edits == editing.shape.edits
+    with pytest.raises(UserError, match="adopt"):
+        model.edit(loopdraw.Shape(PLANES, BLOCK.loops_by_plane))

@@ -7,11 +7,12 @@ import dataclasses
 
 import numpy as np
 
+from loopdraw.loops.geometry import resample_loop
 from loopdraw.view.scene import Look, fit_camera, split_creases
 
 THICKNESS = 1.8  # of the lines, in radii of the look
 SHARE_OF_SPACING = 0.25  # and at most this share of the distance between planes
-PICKED_FACTOR, PICKED_COLOR = 2.2, (0.16, 0.20, 0.33)
+PICKED_FACTOR, PICKED_COLOR, PICKED_DASHES = 2.0, (0.16, 0.20, 0.33), 24
 SURFACE_OPACITY = 0.55
 VIEW_SIZE = (880, 800)  # what the camera is fitted to
 ROLES = {  # of `Scene.loops_by_role`, in words
@@ -56,8 +57,10 @@ class Canvas:
                 colors.append(_painted(loop, getattr(self.look, f"{role}_color")))
         thickness = self._thickness(scene)
         self._lines("loops", points, colors, thickness)
-        dark = [_painted(loop, PICKED_COLOR) for loop in picked]
-        self._lines("picked", [_segments(loop) for loop in picked], dark, PICKED_FACTOR * thickness)
+        # Dashes, so that the loop's own colour is seen between them.
+        dashes = [_segments(resample_loop(loop, PICKED_DASHES * 4))[::4] for loop in picked]
+        dark = [_painted(dash, PICKED_COLOR) for dash in dashes]
+        self._lines("picked", dashes, dark, PICKED_FACTOR * thickness)
         corners = ()
         if planes:
             everywhere = range(scene.loop_count())

@@ -45,7 +45,7 @@ class Controls:
         for label, hotkey, modifier, action in (
             ("undo", "Z", "cmd/ctrl", self.session.editor.undo),
             ("redo", "Y", "cmd/ctrl", self.session.editor.redo),
-            ("redo again", "Z", "cmd/ctrl+shift", self.session.editor.redo),
+            ("redo, too", "Z", "cmd/ctrl+shift", self.session.editor.redo),
         ):
             command = self.gui.add_command(label, hotkey=hotkey, modifier=modifier)
             command.on_trigger(self._callback(action))

@@ -47,7 +47,6 @@ class Editor:
         self.surfaces = surfaces
         self.is_done = False
         self.show_surface = self.show_untouched = True
-        self.mesh = None  # the latest surface
         self.kept = None  # the file that the edits are kept in
         self._shape = self._drawn = self._start = None
         self._changed = self._kept_at = time.monotonic()
@@ -165,7 +164,6 @@ class Editor:
         if answer is not None:
             mesh, error = answer
             if mesh is not None:
-                self.mesh = mesh
                 self.canvas.draw_surface(mesh)
             if error:
                 raise UserError(error)
@@ -181,7 +179,7 @@ class Editor:
     def _keep(self):
         """Keep the edits in a file: the tab, or the program, may be gone at any moment."""
         state = self._state()
-        if state == self._start or (self.kept and state == self.kept[0]):
+        if state == (self.kept[0] if self.kept else self._start):
             return
         if self.is_resting or time.monotonic() - self._kept_at > KEEP_SECONDS:
             self.kept = state, self.session.keep()
@@ -340,10 +338,9 @@ class Editor:
         session, name = self.session, "edited"
         if kind in downloads.LOOPS:
             return downloads.shape_file(name, kind, self.scene())
-        mesh = self.mesh
-        if not (self.surfaces.is_fine and self.show_surface and mesh is not None):
-            shape = session.editor.shape
-            mesh = session.build_surface(session.editor.info.planes, shape.loops_by_plane)
+        # Not the surface on the page, which may be a coarse one.
+        loops_by_plane = session.editor.shape.loops_by_plane
+        mesh = session.build_surface(session.editor.info.planes, loops_by_plane)
         if kind == "all.zip":
             path = session.keep()
             latent = "\n".join(f"{x:.18e}" for x in session.editor.latent) + "\n"

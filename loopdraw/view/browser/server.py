@@ -13,6 +13,7 @@ import getpass
 import html
 import importlib.util
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -27,8 +28,7 @@ MOST_UPLOAD = 2**26  # bytes of a file that is sent to the page
 MOST_UPLOADS = 2  # at a time
 NOTICE_SECONDS, ERROR_SECONDS = 5.0, 12.0
 VISER_MISSING = (
-    "viser, which shows shapes in the browser, is not installed; install it with: python -m pip "
-    "install viser"
+    "viser, which shows shapes in the browser, is not installed; install it with: pip install viser"
 )
 GREEN, RED = (47, 158, 68), (224, 49, 49)
 
@@ -62,6 +62,8 @@ class Server:
         import viser
 
         rich.get_console().quiet = True  # viser would print a table, and more when it ends
+        # Nobody need hear of a browser that went away, or of somebody who knocks at the port.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         self._guarding = False
         with self._guarded():
             self.viser = viser.ViserServer(self.host, port, verbose=False)
