@@ -35,7 +35,17 @@ MESH_FORMATS = ("obj",)  # by default
 
 # What programs of ours write beside a number, as a claim checks it without listing the folder. The
 # rest comes with one of these.
-ENDINGS = (*SUFFIXES, ".glb", ".ply", ".stl", ".png", ".gif", ".html", "-edit.json", "-intervention.py")
+ENDINGS = (
+    *SUFFIXES,
+    ".glb",
+    ".ply",
+    ".stl",
+    ".png",
+    ".gif",
+    ".html",
+    "-edit.json",
+    "-intervention.py",
+)
 CLAIM = ".inference-{}.claim"
 LEFT_SECONDS = 24 * 3600  # a claim that is older was left by a program that was killed
 LEFT_OWNED_SECONDS = 600  # likewise, where a claim says whose it is: no shape takes as long
