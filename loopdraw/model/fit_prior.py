@@ -5,8 +5,9 @@
 writes `prior.npz` beside the checkpoint. From then on random latents are drawn from it;
 `--prior normal` is the published way. Of each training shape the encoder gives a mean and a
 variance; the prior is fitted to latents drawn from these, and tried on those of held-out shapes: of
-`val/`, or where there is none of the test set, or else of every tenth training shape. The same
-`--seed` (0 by default) gives the same prior on the same machine.
+`val/`, or where there is none of the test set, or else of every tenth training shape. It also
+learns which latents to draw again, see `prior.SettledPrior`. The same `--seed` (0 by default) gives
+the same prior on the same machine.
 """
 
 import copy
@@ -16,7 +17,7 @@ import numpy as np
 
 # What takes seconds to import, torch among it, is imported by the functions: `--help` is quick.
 from loopdraw.files import run_script
-from loopdraw.model.prior import PRIOR_FILE, FlowPrior, MixturePrior, save_prior
+from loopdraw.model.prior import PRIOR_FILE, FlowPrior, MixturePrior, SettledPrior, save_prior
 from loopdraw.options import parse_options, require
 
 DEFAULT_KIND = "flow"
@@ -25,6 +26,8 @@ COMPONENTS = (1, 2, 4, 8, 16, 32)
 # Added to the variances, as a share of the mean variance of the latents.
 FLOORS = (1e-3, 1e-2, 5e-2)
 DRAWS = 4  # latents drawn from each shape's posterior
+# The share of random latents to keep: the others move farthest when they settle. Of N_SETTLED.
+KEPT, N_SETTLED = 0.8, 400
 
 FLOW_TRAINING_STEPS, FLOW_BATCH = 6000, 256
 FLOW_LR, FLOW_AVERAGE = 1e-3, 0.995
@@ -181,9 +184,17 @@ def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the matrices are small, and sums are always in one order
     try:
-        return FITS[kind](train, held, seed, report)
+        prior = FITS[kind](train, held, seed, report)
     finally:
         torch.set_num_threads(n_threads)
+    if not model.needs_point_clouds:
+        generators = [np.random.default_rng([seed, i]) for i in range(N_SETTLED)]
+        _, steps = SettledPrior(prior, model).settled(prior.draw_each(generators))
+        prior.largest_step = float(np.quantile(steps, KEPT))
+        report(
+            f"latents that move by {prior.largest_step:.2f} or more when they settle are redrawn"
+        )
+    return prior
 
 
 def main():

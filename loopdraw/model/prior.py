@@ -9,6 +9,7 @@ A fitted prior lies beside its checkpoint in `prior.npz`, which other loaders ig
 `loopdraw.model.fit_prior` makes it. Drawing needs numpy alone.
 """
 
+import math
 import zlib
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from loopdraw.files import UserError, load_npz, save_npz
 PRIOR_FILE = "prior.npz"
 FLOW_STEPS = 32  # of the midpoint rule
 DECODED_TOGETHER = 64
+MOST_DRAWS = 10  # of one settled latent
 FLOW_FREQUENCIES = np.pi * 2.0 ** np.arange(6)  # how a flow sees the time
 
 
 class Prior:
     """Base of the priors, which have a method `draw`."""
+
+    largest_step = math.inf  # see `SettledPrior`
 
     def draw_each(self, generators):
         """One random latent of each of n generators, (n, L), as if each were drawn alone."""
@@ -172,7 +176,8 @@ class SettledPrior(Prior):
     A random latent may lie between those of shapes, where the decoder makes faulty ones. The
     encoder places these near sound ones. It is one step of the chain in Rezende, Mohamed and
     Wierstra, Stochastic Backpropagation and Approximate Inference in Deep Generative Models (ICML
-    2014), appendix F.
+    2014), appendix F. A latent that this moves by `prior.largest_step` or more lies far from those
+    of shapes, and another one is drawn instead.
 
     Parameters
     ----------
@@ -186,18 +191,31 @@ class SettledPrior(Prior):
 
     def draw(self, rng, n):
         """Random latents (n, L): see `NormalPrior.draw`."""
-        return self._settle(self.prior.draw(rng, n))
+        drawn = [self.draw_each([rng]) for _ in range(n)]
+        return np.concatenate([np.empty((0, self.latent_size)), *drawn])
 
     def draw_each(self, generators):
         """As `Prior.draw_each`; the shapes are decoded together."""
-        return self._settle(self.prior.draw_each(generators))
-
-    def _settle(self, latents):
-        for start in range(0, len(latents), DECODED_TOGETHER):
-            some = latents[start : start + DECODED_TOGETHER]
-            for row, sequence in zip(some, self.model.decode(some, alone=True), strict=True):
-                row[:] = self.model.encode_sequence(sequence)
+        latents = self.prior.draw_each(generators)
+        waiting = np.arange(len(latents))
+        for draw in range(MOST_DRAWS):
+            if draw:
+                latents[waiting] = self.prior.draw_each([generators[i] for i in waiting])
+            latents[waiting], steps = self.settled(latents[waiting])
+            waiting = waiting[steps >= self.prior.largest_step]
+            if not len(waiting):
+                break
         return latents
+
+    def settled(self, latents):
+        """Where latents (n, L) settle, (n, L), and how far each moves, (n,)."""
+        places = np.empty_like(latents)
+        for start in range(0, len(latents), DECODED_TOGETHER):
+            some = slice(start, start + DECODED_TOGETHER)
+            sequences = self.model.decode(latents[some], alone=True)
+            for row, sequence in zip(places[some], sequences, strict=True):
+                row[:] = self.model.encode_sequence(sequence)
+        return places, np.linalg.norm(places - latents, axis=1)
 
 
 def _as_float(array):
@@ -224,7 +242,8 @@ def save_prior(folder, prior, network):
         When the file cannot be written.
     """
     arrays = {name: array.astype(np.float32) for name, array in prior.arrays().items()}
-    save_npz(Path(folder) / PRIOR_FILE, kind=prior.kind, of=fingerprint(network), **arrays)
+    arrays |= {"kind": prior.kind, "of": fingerprint(network), "largest_step": prior.largest_step}
+    save_npz(Path(folder) / PRIOR_FILE, **arrays)
 
 
 def load_prior(folder, latent_size, network, report=print):
@@ -252,6 +271,7 @@ def load_prior(folder, latent_size, network, report=print):
     hint = "fit it again (python -m loopdraw.model.fit_prior), or choose --prior normal"
     arrays = load_npz(path, required=("kind", "of"), what="a fitted prior")
     kind, of = str(arrays.pop("kind")), arrays.pop("of")
+    largest_step = arrays.pop("largest_step", math.inf)  # older files have none
     try:
         if kind == "mixture":
             prior = MixturePrior(*(arrays[name] for name in ("weights", "means", "factors")))
@@ -260,6 +280,9 @@ def load_prior(folder, latent_size, network, report=print):
             prior = FlowPrior(arrays["mean"], arrays["std"], weights)
         else:
             raise ValueError(f"{kind[:20]!r} is no kind of prior")
+        prior.largest_step = float(largest_step)
+        if not prior.largest_step > 0:
+            raise ValueError("no latent is near enough")
         same = int(of) == fingerprint(network)
     except KeyError as error:
         raise UserError(f"{path}: damaged: it lacks {error.args[0]}; {hint}") from None
