@@ -548,3 +548,15 @@ def test_python_adopts_edits_and_completes(planned, tmp_path):
         model.adopt(loopdraw.Shape(make_planes("y", 4, -0.4, 0.3), hollow()[:4]))
     with pytest.raises(loopdraw.UserError, match="model.adopt"):
         loops.complete(4)
+
+
+def test_the_change_between_planes_is_of_loops_that_belong_together():
+    """Not of points that start elsewhere, nor of loops that come in another order, or new."""
+    ring = np.array(circle(0.3, (0.0, 0.0)))
+    square = 0.3 * np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    turned = square @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + [[1e-6, 0], [0, 0], [0, 0], [0, -1e-6]]
+    assert given_module.change_between([ring], [1.1 * ring]) == pytest.approx(0.03, rel=0.01)
+    assert given_module.change_between([square], [turned]) < 1e-4
+    others = [0.2 * ring + 0.6, ring, 0.5 * ring]
+    assert given_module.change_between([ring, 0.5 * ring], others) < 1e-9
+    assert given_module.seam([[ring], []], 0) == np.inf
