@@ -4,6 +4,7 @@ Needs Chromium (`apt-get install chromium`); without it, what needs it is skippe
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import shutil
@@ -26,6 +27,7 @@ from loopdraw.editing.session import EditSession
 from loopdraw.files import UserError
 from loopdraw.loops.slices_files import load_slices, save_slices
 from loopdraw.options import parse_options
+from loopdraw.view.browser.canvas import Canvas
 from loopdraw.view.browser.events import Events
 from loopdraw.view.browser.page import open_page
 from loopdraw.view.scene import Scene
@@ -405,6 +407,20 @@ def test_one_hand_at_a_time(page, tmp_path):
         assert session.editor.edits[0].values["u"] == pytest.approx(0.1)
 
 
+def test_updates_do_not_pile_up(page):
+    canvas, buffer = Canvas(page.server, "x"), page.server.viser._websock_server._broadcast_buffer
+    scenes = [
+        dataclasses.replace(BLOCK, loops_by_plane=[[scale * SQUARE] for _ in PLANES])
+        for scale in (1.0, 1.1)
+    ]
+    counts = []
+    for number in range(300):
+        canvas.draw_loops(scenes[number % 2], picked=[np.eye(3)])
+        canvas.draw_surface(BLOCK.mesh if number % 3 else (1.1 * BLOCK.mesh[0], BLOCK.mesh[1][:5]))
+        counts.append(len(buffer.message_from_id))
+    assert max(counts[10:]) == max(counts[:10])
+
+
 def test_a_late_place_of_the_hand_is_dropped():
     events, done = Events(), []
     for number in range(5):
@@ -490,7 +506,7 @@ def test_a_gallery_of_files(tmp_path, monkeypatch, capsys):
 
 
 def test_a_view_for_notebooks_needs_nothing_else(monkeypatch):
-    import IPython
+    IPython = pytest.importorskip("IPython")
 
     import loopdraw
 
