@@ -13,6 +13,7 @@ of this program and of the page's scripts along the way.
 """
 
 import argparse
+import dataclasses
 import shutil
 import statistics
 import sys
@@ -162,8 +163,11 @@ def remember(page):
 
 
 def nudge(editor, n):
-    """One more update of a drag."""
-    editor.session.drag(("gizmo", 0), (STEP if n // 25 % 2 == 0 else -STEP, 0.0))
+    """Draw all loops anew, a little larger or smaller, as an update of a drag does."""
+    size = 1 + 0.1 * np.sin(n / 10)
+    scene = editor.drawn_scene
+    loops = [[size * np.asarray(loop) for loop in of_plane] for of_plane in scene.loops_by_plane]
+    editor.canvas.draw_loops(dataclasses.replace(scene, loops_by_plane=loops))
 
 
 def resident():

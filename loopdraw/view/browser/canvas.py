@@ -55,7 +55,7 @@ class Canvas:
             for loop, _ in loops:
                 points.append(_segments(loop))
                 colors.append(_painted(loop, getattr(self.look, f"{role}_color")))
-        thickness = self._thickness(scene)
+        thickness = self._thickness(scene, points)
         self._lines("loops", points, colors, thickness)
         # Dashes, so that the loop's own colour is seen between them.
         dashes = [_segments(resample_loop(loop, PICKED_DASHES * 4))[::4] for loop in picked]
@@ -68,8 +68,9 @@ class Canvas:
         light = [_painted(square, self.look.plane_color) for square in corners]
         self._lines("planes", [_segments(square) for square in corners], light, thickness / 3)
 
-    def _thickness(self, scene):
-        points = scene.points()
+    def _thickness(self, scene, segments):
+        # Where loops are drawn, theirs: the scene would have to lift them into space again.
+        points = np.concatenate(segments)[:, 0] if segments else scene.points()
         diagonal = np.linalg.norm(np.ptp(points, axis=0)) if len(points) else 1.0
         radius = self.look.loop_radius * float(diagonal)
         return min(THICKNESS * radius, SHARE_OF_SPACING * scene.plane_spacing())

@@ -230,7 +230,7 @@ class Controls:
             self._show(self.plane, f"plane {planes[session.first]}; or click on a loop")
         if self.editor.kept:
             self._show(self.kept, f"the edits are kept in {self.editor.kept[1]}")
-        self.legend.content = legend(self.editor.scene())
+        self.legend.content = legend(self.editor.drawn_scene)
         self._list_edits()
 
     def _set(self, control, value):

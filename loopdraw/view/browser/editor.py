@@ -47,7 +47,8 @@ class Editor:
         self.surfaces = surfaces
         self.is_done = False
         self.show_surface = self.show_untouched = True
-        self.kept = None  # the file that the edits are kept in
+        self.drawn_scene = None  # what the page shows, without its surface
+        self.kept = None  # (state, the file that its edits are kept in)
         self._shape = self._drawn = self._start = None
         self._changed = self._kept_at = time.monotonic()
         self._must_keep = False
@@ -137,7 +138,8 @@ class Editor:
             return
         loops = self._loops(shape)
         picked = [loops[i] for i in range(session.first, session.last + 1) if i < len(loops)]
-        self.canvas.draw_loops(self.scene(), picked)
+        self.drawn_scene = self.scene()
+        self.canvas.draw_loops(self.drawn_scene, picked)
         self._drawn = drawn
 
     def scene(self, mesh=None):
