@@ -26,8 +26,8 @@ COMPONENTS = (1, 2, 4, 8, 16, 32)
 # Added to the variances, as a share of the mean variance of the latents.
 FLOORS = (1e-3, 1e-2, 5e-2)
 DRAWS = 4  # latents drawn from each shape's posterior
-# The share of random latents to keep: the others move farthest when they settle. Of N_SETTLED.
-KEPT, N_SETTLED = 0.8, 400
+# The share of random latents to keep: the others would still move farthest. Of N_SETTLED.
+KEPT, N_SETTLED = 0.9, 400
 
 FLOW_TRAINING_STEPS, FLOW_BATCH = 6000, 256
 FLOW_LR, FLOW_AVERAGE = 1e-3, 0.995
@@ -189,11 +189,10 @@ def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
         torch.set_num_threads(n_threads)
     if not model.needs_point_clouds:
         generators = [np.random.default_rng([seed, i]) for i in range(N_SETTLED)]
-        _, steps = SettledPrior(prior, model).settled(prior.draw_each(generators))
+        settling = SettledPrior(prior, model)
+        steps = settling.next_steps(settling.draw_each(generators))
         prior.largest_step = float(np.quantile(steps, KEPT))
-        report(
-            f"latents that move by {prior.largest_step:.2f} or more when they settle are redrawn"
-        )
+        report(f"latents that would still move by {prior.largest_step:.2f} are drawn again")
     return prior
 
 

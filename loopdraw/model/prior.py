@@ -176,8 +176,8 @@ class SettledPrior(Prior):
     A random latent may lie between those of shapes, where the decoder makes faulty ones. The
     encoder places these near sound ones. It is one step of the chain in Rezende, Mohamed and
     Wierstra, Stochastic Backpropagation and Approximate Inference in Deep Generative Models (ICML
-    2014), appendix F. A latent that this moves by `prior.largest_step` or more lies far from those
-    of shapes, and another one is drawn instead.
+    2014), appendix F. One that a second such step would move by `prior.largest_step` or more still
+    lies between those of shapes, and another one is drawn instead.
 
     Parameters
     ----------
@@ -201,21 +201,27 @@ class SettledPrior(Prior):
         for draw in range(MOST_DRAWS):
             if draw:
                 latents[waiting] = self.prior.draw_each([generators[i] for i in waiting])
-            latents[waiting], steps = self.settled(latents[waiting])
-            waiting = waiting[steps >= self.prior.largest_step]
+            latents[waiting] = self.settled(latents[waiting])
+            if self.prior.largest_step == math.inf:
+                break
+            waiting = waiting[self.next_steps(latents[waiting]) >= self.prior.largest_step]
             if not len(waiting):
                 break
         return latents
 
+    def next_steps(self, latents):
+        """How far latents (n, L) would still move, (n,)."""
+        return np.linalg.norm(self.settled(latents) - latents, axis=1)
+
     def settled(self, latents):
-        """Where latents (n, L) settle, (n, L), and how far each moves, (n,)."""
+        """Where the encoder places the shapes of latents (n, L): (n, L)."""
         places = np.empty_like(latents)
         for start in range(0, len(latents), DECODED_TOGETHER):
             some = slice(start, start + DECODED_TOGETHER)
             sequences = self.model.decode(latents[some], alone=True)
             for row, sequence in zip(places[some], sequences, strict=True):
                 row[:] = self.model.encode_sequence(sequence)
-        return places, np.linalg.norm(places - latents, axis=1)
+        return places
 
 
 def _as_float(array):
