@@ -60,7 +60,7 @@ def transplant(unn_ts, i, state):
 def make_handle(unn_ts, i, state):
     # The handle leaves the body on plane 9 and comes back to it on plane 15. There, an arm is added
     # to the body's outline. On the planes between, one more loop lies beside the body.
-    first, last, gap, width = 9, 15, 0.1, 0.08
+    first, last, gap, width = 9, 15, 0.08, 0.08
     if i == 0:
         state.store("plane", -1)
         state.store("done", -1)  # the last plane with a loop of the handle

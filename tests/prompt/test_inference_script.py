@@ -1,6 +1,5 @@
 """The inference program on small published checkpoints: in this process, and as users run it."""
 
-import contextlib
 import os
 import re
 import shlex
@@ -29,7 +28,7 @@ from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
 from loopdraw.surface.outputs import SUFFIXES, claimed_stem
 from loopdraw.surface.reconstruction import reconstruct_mesh
-from loopdraw.surface.workers import SurfaceWorkers
+from loopdraw.surface.workers import PendingShape, SurfaceWorkers
 
 STOPPERS = (
     *("sys.exit(3)", "raise GeneratorExit", "sys.stdout.close()", "sys.stdout.buffer.close()"),
@@ -726,13 +725,12 @@ def test_loops_beyond_what_training_shapes_have_are_left_out(session):
 
 
 def test_progress_shows_while_a_mesh_is_made(session, monkeypatch, capsys):
-    def surfaces(planes, shapes, waiting):
+    def wait(pending, waiting):
         for seconds in range(1, 15):
-            waiting(0, seconds)
-        yield [lambda: (np.zeros((0, 3)), np.zeros((0, 3), dtype=int))]
+            waiting(seconds)
+        return (np.zeros((0, 3)), np.zeros((0, 3), dtype=int)), None
 
-    workers = session.engine.workers
-    monkeypatch.setattr(workers, "surfaces", contextlib.contextmanager(surfaces))
+    monkeypatch.setattr(PendingShape, "wait", wait)
     session.do("submit sample 1 --save", "run")
     lines = capsys.readouterr().out.splitlines()
     assert [re.sub(r"\d+ loops", "n loops", line) for line in lines] == [
