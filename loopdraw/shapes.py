@@ -9,6 +9,7 @@ import html
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,7 @@ class Shape:
         UserError
             When the shape has no latent, or an edit does not fit the model or the shape.
         """
+        from loopdraw.editing.edit_files import warnings_of_loops_beyond
         from loopdraw.editing.editor import LoopEditor
         from loopdraw.editing.edits import Edit
 
@@ -105,9 +107,12 @@ class Shape:
         edits = [*self.edits, *edits]
         after = self.after if after == "as it is" else _planes_until_it_is_back(after)
         try:
-            edited = LoopEditor(self._model.network, self.z, edits, self._given, after).shape
+            editor = LoopEditor(self._model.network, self.z, edits, self._given, after)
+            edited = editor.shape
         except (ValueError, UserError) as error:
             raise UserError(f"edit: {error}") from None
+        for line in warnings_of_loops_beyond(edits, editor):
+            warnings.warn(f"edit: {line}", stacklevel=2)
         shape = self._with_loops(edited)
         shape.edits, shape.after = edits, after
         shape._before = self._before or self

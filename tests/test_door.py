@@ -163,6 +163,13 @@ def test_encode_and_interpolate(model, tmp_path):
     assert [shape.z.tolist() for shape in model.interpolate(a, other, 1)] == [a.z.tolist()]
 
 
+def test_an_edit_of_a_loop_that_is_not_there_warns(model, vase):
+    n_loops = sum(map(len, vase.loops))
+    with pytest.warns(UserWarning, match=f"does nothing, as the shape has {n_loops} loops"):
+        edited = vase.edit(loopdraw.Scale(loop=n_loops + 1, u=2.0))
+    assert [len(loops) for loops in edited.loops] == [len(loops) for loops in vase.loops]
+
+
 def test_edit(model, vase):
     edited = vase.edit(loopdraw.Scale(loop=12, u=0.5), loopdraw.Move(loop=12, u=0.2))
     n_features = model.info.representation.n_features - 1

@@ -241,14 +241,7 @@ def warnings_about(edit_file, editor):
     edit_file : EditFile
     editor : LoopEditor with the edits of the file, and any latent
     """
-    warnings = []
-    n_loops = np.max(editor.shape.timesteps, initial=-1) + 1
-    beyond = [edit for edit in edit_file.edits if edit.acts() and edit.first >= n_loops]
-    if beyond:
-        warnings.append(
-            f"{beyond[0].describe()}: does nothing, as the shape has {n_loops} loops"
-            + (f", nor do {len(beyond) - 1} more edits" if len(beyond) > 1 else "")
-        )
+    warnings = warnings_of_loops_beyond(edit_file.edits, editor)
     centres = editor.starting_centres()
     elsewhere = [
         t
@@ -262,3 +255,13 @@ def warnings_about(edit_file, editor):
             "this shape"
         )
     return warnings
+
+
+def warnings_of_loops_beyond(edits, editor):
+    """A line, in a list, where a `LoopEditor` has edits of loops that the shape does not reach."""
+    n_loops = np.max(editor.shape.timesteps, initial=-1) + 1
+    beyond = [edit for edit in edits if edit.acts() and edit.first >= n_loops]
+    if not beyond:
+        return []
+    more = f", nor do {len(beyond) - 1} more edits" if len(beyond) > 1 else ""
+    return [f"{beyond[0].describe()}: does nothing, as the shape has {n_loops} loops{more}"]

@@ -123,7 +123,8 @@ class Runner:
 
     def _say_how_fast(self, run, done, n, n_before=0):
         """Say from time to time how many of n are done; `n_before` were so from the start."""
-        if time.monotonic() > run.next_word and n_before < done < n:
+        # The first ones take longer, since programs start; they say nothing of the rest.
+        if time.monotonic() > run.next_word and n_before + 2 < done < n:
             run.next_word = time.monotonic() + SECONDS_BETWEEN_WORDS
             rate = (done - n_before) / (time.monotonic() - run.started)
             left = clock((n - done) / rate)

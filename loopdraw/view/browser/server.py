@@ -178,7 +178,7 @@ class Server:
         token, slash, rest = path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.token.encode()):
             return connection.respond(
-                403, "Not the whole address: copy all of it, with the letters after the last /.\n"
+                403, "Not the whole address: copy all of it, with the letters at its end.\n"
             )
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return None
