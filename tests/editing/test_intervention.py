@@ -233,7 +233,7 @@ def test_the_handle_example(monkeypatch):
     for i in (11, 19):
         handle = unnormalised(returned[i])
         assert handle[0, -1] == pytest.approx(0)  # in the plane of the body
-        assert points_of(handle)[:, 0].min() == pytest.approx(body[:, 0].max() + 0.1, abs=1e-3)
+        assert points_of(handle)[:, 0].min() == pytest.approx(body[:, 0].max() + 0.08, abs=1e-3)
     for i in (9, 20):
         arm = unnormalised(returned[i])
         assert arm[0, -1] == pytest.approx(1)
