@@ -38,6 +38,7 @@ HANDLE_GAP = 0.8  # the same for the second end of what is already attached to t
 # before it lies farther away by this share of the gap.
 APPROACHING_GAP, LEAST_APPROACH = 1.6, 0.25
 LEAST_SLOPE = -0.1
+LEANT_ON_END = 0.75  # of the slab, which a loose end reaches at least where another leans on it
 MOST_SCRAP_PLANES = 2  # that a part takes which stands on nothing, not even on the end planes
 WIDEST_TUBE = 4  # plane distances: wider loops are not handles and end by themselves
 # A pair that has moved by more than this share of its thickness is blended in a moving frame.
@@ -77,6 +78,7 @@ class Group:
     upper: np.ndarray
     shift: np.ndarray | None = None  # (2,) of a slanting tube: how far it moves from end to end
     leans_on: int = -1  # the loop of the other plane that a loose end reaches sideways
+    leant_on: bool = False  # a loose end that another one of the slab leans on
     taper: Taper | None = None  # of a loop on one plane only, unless it opens to the outside
     ends_with_parent: bool = False  # a hole in solid that ends
 
@@ -311,6 +313,12 @@ def _lean(loops, groups, thicknesses, continued):
         deep = 2 * min(loops.radius[loop], loops.radius[target])
         group.leans_on, group.taper = target, None
         group.shift = way[1] - way[0] + towards * deep / max(np.hypot(*towards), 1e-9)
+    leant_on = {(group.slab, group.leans_on) for group in solids}
+    for group in solids:
+        # The top of an arch reaches down to the legs that lean on it.
+        if group.taper is not None and (group.slab, group.members[0]) in leant_on:
+            group.leant_on = True
+            group.taper = dataclasses.replace(group.taper, end=max(group.taper.end, LEANT_ON_END))
 
 
 def _approaches(loops, loop, before, target, taper, gap):

@@ -96,7 +96,8 @@ class LoopFields:
             if not group.ends_with_parent:
                 part = self._blend(group, window, fractions)
                 # A part that leans on another one must join it.
-                least_gap = -BLENDING_OVERLAP if group.leans_on < 0 else THINNEST
+                joins = group.leans_on >= 0 or group.leant_on
+                least_gap = THINNEST if joins else -BLENDING_OVERLAP
                 thinnest = THINNEST + self._movement(group, window) / (len(fractions) + 1)
                 _merge(field, part, window, group.solid, not _opens(group), least_gap, thinnest)
         return field

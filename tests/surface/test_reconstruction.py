@@ -319,6 +319,19 @@ def test_open_end_on_its_way_to_the_body_is_attached(lean, genus):
     assert mesh.body_count == 1 and mesh.euler_number == 2 - 2 * genus
 
 
+@pytest.mark.parametrize("resolution", [32, 48, 80])
+def test_top_of_an_arch_is_held_by_both_legs(resolution):
+    # The last plane cuts the top of a basket's handle, the one below it both legs beside that.
+    legs = [0.165, 0.163, 0.158, 0.15, 0.136, 0.113, 0.067]
+    body = [[circle(0.2)] for _ in range(20)]
+    loops = [[rectangle(0.4, 0.3)], *body]
+    loops += [[circle(0.02, (x, 0)), circle(0.02, (-x, 0))] for x in legs]
+    loops.append([rectangle(0.09, 0.04)])
+    planes = make_planes("y", len(loops), 0, 0.0316 * (len(loops) - 1))
+    mesh = checked(*reconstruct_mesh(planes, loops, resolution))
+    assert mesh.body_count == 1 and mesh.euler_number == 0
+
+
 def test_tip_of_a_spout_on_the_last_plane_is_attached():
     # The rim rises towards the spout: the last plane cuts nothing but its tip, off the wall below.
     loops = [[circle(0.2), circle(0.17)] for _ in range(9)] + [[circle(0.03, (0.28, 0))]]
