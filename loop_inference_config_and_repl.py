@@ -27,6 +27,7 @@ import argparse
 import inspect
 import itertools
 import shlex
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,7 +223,8 @@ class InferenceREPL(TerminalCmd):
         encoded = self.engine.encode_mesh(mesh, given.fit, given.refine, given.up)
         self.variables[name] = encoded.latent
         self.encoded[name] = encoded
-        self.say(f"{name}: {encoded.report}")
+        for part in f"{name}: {encoded.report}".split("; "):
+            self.say(textwrap.fill(part, 96, subsequent_indent="    "))
 
     def _read_given(self, word):
         """The GivenShape that a word of "help loops" names, or None."""

@@ -7,6 +7,7 @@ leaves either the old file or the new one. Mistakes that a user can mend are rai
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import re
@@ -79,8 +80,40 @@ def write_aside(path):
 
 def _writer(process=None):
     """What names of temporary files say of their writer: its machine and its process."""
-    machine = zlib.crc32(socket.gethostname().encode())
-    return f"{machine:08x}.{os.getpid() if process is None else process}"
+    return f"{_machine()}.{os.getpid() if process is None else process}"
+
+
+@functools.cache
+def _machine():
+    """Where process ids mean the same: a machine, and in it a container that counts its own."""
+    try:
+        counting = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        counting = ""
+    return f"{zlib.crc32((socket.gethostname() + counting).encode()):08x}"
+
+
+def process_tag():
+    """A word for this process, which `tag_lives` understands."""
+    return f"{_writer()}.{_start_of(os.getpid())}"
+
+
+def tag_lives(tag):
+    """Whether the process of a `process_tag` lives; None where that cannot be told from here."""
+    found = re.fullmatch(rf"{_machine()}\.([0-9]+)\.([0-9]*)", tag)
+    if not found:
+        return None
+    # A process that began at another time has the same number by chance.
+    return _lives(int(found[1])) and _start_of(int(found[1])) in ("", found[2])
+
+
+def _start_of(process):
+    """When a process began, as Linux counts it; "" where it does not say."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def remove_leftovers(folder):

@@ -1,7 +1,7 @@
 """The options of every script, in one parser, and optfiles.
 
 An optfile holds options as they would stand on the command line, spread over lines at will, with
-`#` comments and shell quoting. When `--optfile` is given, the other arguments are disregarded, but
+`#` comments and shell quoting. When `--optfile` is given, the other arguments are ignored, but
 for those that a script names.
 """
 
@@ -53,12 +53,12 @@ def parse_options(argv=None, description=None, beside_optfile=(), quiet=False):
     if optfile is not None and not {"-h", "--help"} & set(argv):
         if not optfile:
             parser.error("--optfile needs a file name")
-        beside, disregarded = _only(beside_optfile, others)
+        beside, ignored = _only(beside_optfile, others)
         parser.parse_args(beside)  # what is wrong with these is not the optfile's fault
-        if disregarded and not quiet:
+        if ignored and not quiet:
             print(
-                f"warning: beside --optfile, {shlex.join(disregarded)} is disregarded; "
-                f"write it into {optfile}, or into a copy of that",
+                f"warning: {shlex.join(ignored)} is ignored; {_may_stand_beside(beside_optfile)}, "
+                f"so write it into {optfile} or a copy of that",
                 file=sys.stderr,
             )
         argv, parser.source = read_optfile(optfile) + beside, optfile
@@ -99,6 +99,17 @@ def _only(names, argv):
     given, others = parser.parse_known_args(argv)
     words = [word for name, value in vars(given).items() for word in (f"--{name}", value) if word]
     return words, others
+
+
+def _may_stand_beside(names):
+    """In words, which options count beside an optfile."""
+    options = [f"--{name}" for name in names]
+    if not options:
+        return "no option beside --optfile counts"
+    if len(options) == 1:
+        return f"of options beside --optfile, only {options[0]} counts"
+    listed = f"{', '.join(options[:-1])} and {options[-1]}"
+    return f"of options beside --optfile, only {listed} count"
 
 
 def format_options(options):
@@ -209,7 +220,7 @@ def make_parser(description=None):
     add(
         "--optfile",
         metavar="FILE",
-        help="read the options from this file; all other arguments are then disregarded",
+        help="read the options from this file; all other arguments are then ignored",
     )
 
     add = parser.add_argument_group("data").add_argument

@@ -5,6 +5,7 @@ Also how worker processes of any kind end with the process that started them. To
 the functions that need it: scripts pass through here on their way to `--help`.
 """
 
+import _thread
 import contextlib
 import datetime
 import gc
@@ -158,18 +159,22 @@ class TookTooLong(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds, waiting=None):
-    """Raise `TookTooLong` in the block after this many seconds, in a main thread on Unix.
+    """Raise `TookTooLong` in the block after this many seconds.
 
-    Elsewhere, such as in the threads of a Dask worker, there is no limit. A call of a library that
-    is not written in Python is not interrupted, so each should be short.
+    A call of a library that is not written in Python is not interrupted, so each should be short.
 
     Parameters
     ----------
     seconds : float, or None for no limit
-    waiting : function that gets the seconds gone by, about once a second, or None
+    waiting : function that gets the seconds gone by, about once a second, or None; only called in
+        the main thread
     """
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    if seconds is None:
         yield
+        return
+    if threading.current_thread() is not threading.main_thread():
+        with _time_limit_in_thread(seconds):
+            yield
         return
     start = time.monotonic()
 
@@ -193,6 +198,46 @@ def time_limit(seconds, waiting=None):
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+@contextlib.contextmanager
+def _time_limit_in_thread(seconds):
+    """`time_limit` where no signal arrives, as in the threads of a Dask worker: another thread
+    watches the time. It raises only once, since it cannot tell whether that was dropped or has
+    left the block.
+    """
+    # Bare locks and a bare thread: an exception in the midst of `threading.Event` and the like may
+    # leave them locked.
+    thread = threading.get_ident()
+    inside, watching = threading.Lock(), threading.Lock()
+    inside.acquire()
+    watching.acquire()
+
+    def watch():
+        wait = seconds
+        while not inside.acquire(timeout=wait):
+            if not _drops_exceptions(sys._current_frames().get(thread)):
+                _raise_in_thread(thread, TookTooLong)
+                break
+            wait = LOOK_AGAIN
+        watching.release()
+
+    _thread.start_new_thread(watch, ())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(TookTooLong):  # the block is done, so it comes too late
+            inside.release()
+            watching.acquire()
+            _raise_in_thread(thread, None)
+
+
+def _raise_in_thread(thread, error):
+    """Let a thread raise an error as soon as it runs Python again, or forget it (None)."""
+    import ctypes
+
+    error = ctypes.py_object(error) if error else ctypes.py_object()
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
 def _drops_exceptions(frame):

@@ -480,7 +480,9 @@ class Model:
                 self.network, _checked_mesh(mesh), fit, refine, up=_checked_up(up)
             )
         except UserError as error:  # it speaks of the prompt's option
-            raise UserError(str(error).replace("; --fit moves", "; fit=True moves")) from None
+            raise UserError(
+                str(error).replace("; add --fit, which", "; add fit=True, which")
+            ) from None
         shape = self.decode(encoded.latent)
         shape.report = encoded.report
         return shape

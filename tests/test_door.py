@@ -288,7 +288,10 @@ def test_a_shape_without_loops(torus, tmp_path):
         (lambda m, s, t: m.decode(np.full(48, np.nan)), "not finite"),
         (lambda m, s, t: m.decode("latent.txt"), "'latent.txt' is not an array"),
         (lambda m, s, t: m.encode("gone.obj"), "gone.obj: cannot be read"),
-        (lambda m, s, t: m.encode(t[0].copy().apply_translation([0, 9, 0])), "; fit=True moves"),
+        (
+            lambda m, s, t: m.encode(t[0].copy().apply_translation([0, 9, 0])),
+            "; add fit=True, which moves",
+        ),
         (lambda m, s, t: m.encode(5), "5 is not a mesh"),
         (lambda m, s, t: m.encode((np.zeros((3, 2)), [[0, 1, 2]])), "the mesh has vertices of"),
         (lambda m, s, t: m.encode((np.zeros((3, 3)), [[0, 1, 3]])), "but 3 vertices"),

@@ -153,7 +153,7 @@ OPTFILE = """\
 def test_optfiles(tmp_path, ends, start):
     path = tmp_path / "opt.txt"
     path.write_bytes((start + OPTFILE.replace("\n", ends)).encode())
-    # Other arguments are disregarded, wrong ones too.
+    # Other arguments are ignored, wrong ones too.
     options = parse_options(["--lr", "5", "--optfile", str(path), "--nonsense"])
     assert options.architecture == "transformer"
     assert options.enc_fc_hidden_sizes == [16, 24, 32]
@@ -320,8 +320,13 @@ def test_what_stands_beside_an_optfile_is_warned_of(tmp_path, capsys):
     options = parse_options([*words, "--lr", "5"], beside_optfile=("n_samples",))
     assert options.lr == 0.001 and options.n_samples == 3
     warning = capsys.readouterr().err
-    assert warning.startswith("warning: beside --optfile, --lr 5 is disregarded")
+    assert warning.startswith("warning: --lr 5 is ignored; of options beside --optfile, only ")
+    assert f"only --n_samples counts, so write it into {path} or a copy of that" in warning
     assert warning.count("\n") == 1
+    parse_options([*words, "--lr", "5"], beside_optfile=("n_samples", "on", "seeds"))
+    assert "only --n_samples, --on and --seeds count, so" in capsys.readouterr().err
+    parse_options(["--optfile", str(path), "--lr", "5"])
+    assert "; no option beside --optfile counts, so" in capsys.readouterr().err
     parse_options(words, beside_optfile=("n_samples",))
     parse_options([*words, "--lr", "5"], quiet=True)
     assert capsys.readouterr().err == ""

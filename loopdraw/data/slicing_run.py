@@ -70,7 +70,6 @@ def slice_file(path, task):
 def tried(work, failure, path, task):
     """`work(path, task)`, or `failure(reason)` if that raises an error or takes too long."""
     try:
-        # Without effect in the threads of a Dask worker: there, the main process gives up on it.
         with time_limit(task.timeout):
             return work(path, task)
     except UserError as error:

@@ -44,7 +44,7 @@ class EncodedMesh(NamedTuple):
     """A mesh through a model's eyes."""
 
     latent: np.ndarray  # (L,)
-    report: str  # how well the model reproduces it, in one line
+    report: str  # how well the model reproduces it: parts, with "; " between them
     loops_by_plane: list  # its own loops, of each plane of the model
 
 
@@ -94,10 +94,10 @@ def encode_mesh(
     sequence, plane_index = loops_to_sequence(loops_by_plane, info.representation)
     if not len(sequence):
         raise UserError(
-            f"{path}: no plane of the model meets it; its coordinates are from "
-            f"{_listed(vertices[faces].min(axis=(0, 1)))} to "
-            f"{_listed(vertices[faces].max(axis=(0, 1)))}"
-            + ("" if fit else "; --fit moves and scales it to where the model's shapes are")
+            f"{path}: no plane of the model meets it"
+            + ("" if fit else "; add --fit, which moves and scales it to the model's planes")
+            + f" (its coordinates are from {_listed(vertices[faces].min(axis=(0, 1)))} to "
+            f"{_listed(vertices[faces].max(axis=(0, 1)))})"
         )
     n_all = len(sequence)
     n_met = len(set(plane_index.tolist()))
@@ -134,9 +134,9 @@ def encode_mesh(
     if np.isfinite(distance):
         words = nearness(distance, floor, sides.max())
         report += (
-            f", {words}: their surface {distance:.4f} away on average "
+            f"; {words}: their surface {distance:.4f} away on average "
             f"(two samples of one: {floor:.4f}"
-            + (f"; before refining: {before[0]:.4f})" if refine else ")")
+            + (f", before refining: {before[0]:.4f})" if refine else ")")
         )
     if words != "the same shape":
         reasons = _reasons(info, n_all - n_kept, n_met, sides, loss, fit)
@@ -186,7 +186,9 @@ def _reasons(info, n_cut, n_met, sides, loss, fit):
             f"the {'xyz'[axis]} axis"
         )
     elif n_met < info.n_planes:
-        reasons.append(f"{info.n_planes - n_met} planes miss it" + ("" if fit else ": try --fit"))
+        n_missed = info.n_planes - n_met
+        planes = "1 plane misses it" if n_missed == 1 else f"{n_missed} planes miss it"
+        reasons.append(planes + ("" if fit else ": try --fit"))
     if loss > OTHER_CATEGORY:
         reasons.append(
             "the model has seen nothing like it: it guesses the next loop far worse than for "

@@ -21,6 +21,7 @@ import shapely
 from loopdraw.files import UserError, write_aside, write_text
 
 UPS = ("x", "y", "z", "-x", "-y", "-z")  # what can be up in a file, see `turn_upright`
+STL_HEADER, STL_TRIANGLE = 84, 50  # bytes of a binary .stl file; its header ends in their number
 MESH_FORMATS = (".obj", ".ply", ".stl", ".glb")  # that `save_mesh` writes
 
 
@@ -55,8 +56,31 @@ def read_mesh(path):
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be read as a mesh ({reason}); try .obj or .stl") from None
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-        raise UserError(f"{path}: has no faces; expected a triangle mesh")
+        raise UserError(f"{path}: {_why_no_faces(path)}")
     return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def _why_no_faces(path):
+    """What is wrong with a file that gave no faces. Of an `.stl` file that is cut short, trimesh
+    reads nothing.
+    """
+    none = "has no faces; expected a triangle mesh"
+    content = path.read_bytes() if path.suffix.lower() == ".stl" else b""
+    again = "copy or export it again"
+    if content and content.isascii() and b"\0" not in content:
+        if not content.lstrip().startswith(b"solid") or b"endsolid" in content:
+            return none
+        n_held = content.count(b"endfacet")
+        return f"cut short: it has no line 'endsolid', after {n_held:,} triangles; {again}"
+    if not content:
+        return none
+    if len(content) < STL_HEADER:
+        return f"cut short: it ends within its header; {again}"
+    n_announced = int.from_bytes(content[STL_HEADER - 4 : STL_HEADER], "little")
+    n_held = (len(content) - STL_HEADER) // STL_TRIANGLE
+    if n_announced <= n_held:
+        return none
+    return f"cut short: it announces {n_announced:,} triangles and holds {n_held:,}; {again}"
 
 
 def as_mesh(mesh):

@@ -10,6 +10,7 @@ from loopdraw.files import UserError
 from loopdraw.prompt.actions import Outcome, Sample, counted
 
 MOST_BEGUN = 2  # batches: one is decoded while the surfaces of the other are built
+MOST_COMPARED = 4096  # samples of a run, the last ones: `closest_data_matches`
 SECONDS_BETWEEN_WORDS = 5.0  # about how long a run will take
 
 
@@ -25,7 +26,8 @@ class _Run:
     n_asked: int  # actions the user asked for
     end: int  # how many to leave in the queue
     begun: deque = field(default_factory=deque)  # of Batch
-    samples: list = field(default_factory=list)  # sequences of the `sample` actions among them
+    # Sequences of the last `sample` actions among them
+    samples: deque = field(default_factory=lambda: deque(maxlen=MOST_COMPARED))
     started: float = field(default_factory=time.monotonic)
     next_word: float = 0.0
 

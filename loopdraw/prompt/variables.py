@@ -36,8 +36,8 @@ A shape given by its loops is edited as it is, and not as the model knows it. It
 RUN_VARIABLES = {
     "last_z": "latent of the last shape decoded or reconstructed, (latent size,)",
     "last_pred_seq": "its sequence of loops, (timesteps, features), not normalised",
-    "closest_data_matches": "of each sample of the last run that made any, the nearest training\n"
-    "item: its index, the mean squared difference to it, (n, 2)",
+    "closest_data_matches": "of each sample of the last run that made any (4096 at most), the\n"
+    "nearest training item: its index, the mean squared difference to it, (n, 2)",
     "diversity_stats": "number of those samples, of distinct nearest items, their ratio, (3,)",
 }
 

@@ -11,20 +11,25 @@ file                        content
 
 For new shapes # is a number, one more than the highest present. For others it is a label: gt<i>,
 reco<i>, seqviz, and if that is taken gt<i>-1, gt<i>-2 and so on. Several programs may save into one
-folder: each claims a name before it writes to it.
+folder: each claims a name before it writes to it. A claim says whose it is, and is touched as long
+as it is held, so that others can tell when its program was killed.
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
 import re
+import tempfile
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from loopdraw.files import UserError, write_aside
+from loopdraw.files import UserError, process_tag, tag_lives, write_aside
 from loopdraw.loops.mesh_files import save_mesh
 from loopdraw.loops.slices_files import save_slices
 from loopdraw.surface.export import export_shape
@@ -47,8 +52,14 @@ ENDINGS = (
     "-intervention.py",
 )
 CLAIM = ".inference-{}.claim"
-LEFT_SECONDS = 24 * 3600  # a claim that is older was left by a program that was killed
-LEFT_OWNED_SECONDS = 600  # likewise, where a claim says whose it is: no shape takes as long
+MESH_ENDINGS = (".obj", ".glb", ".ply", ".stl")
+TOUCH_SECONDS = 30  # between two touches of a claim that is held
+# A claim that nobody has touched for so long was left by a program of another machine.
+LEFT_SECONDS = 600
+
+_held = set()  # paths of the claims of this process
+_toucher = None  # the thread that touches them
+_holding = threading.Lock()  # of both
 
 _next = {}  # folder -> the number after the last one that this process has claimed there
 
@@ -80,7 +91,11 @@ def claimed_stem(folder, label=None):
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        name = next(name for name in _names(folder, label) if _claim(folder, name))
+        name, claim = next(
+            (name, claim)
+            for name in _names(folder, label)
+            if not _is_used(folder, name) and (claim := _claim(folder, name, ENDINGS))
+        )
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
@@ -89,10 +104,8 @@ def claimed_stem(folder, label=None):
         ) from error
     if label is None:
         _next[folder] = int(name) + 1
-    try:
+    with _touched(claim):
         yield folder / f"inference-{name}"
-    finally:
-        (folder / CLAIM.format(name)).unlink(missing_ok=True)
 
 
 class NumberTaken(UserError):
@@ -115,24 +128,12 @@ def claimed_number(folder, number, owner):
         When the number is used, or claimed by somebody else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    claim = folder / CLAIM.format(number)
-    try:
-        handle = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        os.write(handle, owner.encode())
-        os.close(handle)
-        if _is_used(folder, number):
-            claim.unlink(missing_ok=True)
-            raise NumberTaken(f"{folder}: inference-{number} is there already")
-    except FileExistsError:
-        with contextlib.suppress(FileNotFoundError):  # it has been given back
-            left = time.time() - claim.stat().st_mtime > LEFT_OWNED_SECONDS
-            holder = claim.read_text(encoding="utf-8")
-            if holder != owner and not (holder and left):
-                raise NumberTaken(f"{folder}: inference-{number} is being made") from None
-    try:
+    claim = _claim(folder, number, MESH_ENDINGS, owner)
+    if claim is None:
+        what = "there already" if is_present(folder, number) else "being made"
+        raise NumberTaken(f"{folder}: inference-{number} is {what}")
+    with _touched(claim):
         yield folder / f"inference-{number}"
-    finally:
-        claim.unlink(missing_ok=True)
 
 
 def numbers_present(folder):
@@ -166,39 +167,122 @@ def _first_number(folder):
     number = _next.get(folder, 0)
     if number and (_is_used(folder, number - 1) or _is_claimed(folder, number - 1)):
         return number
-    _remove_old_claims(folder)
+    _remove_left_claims(folder)
     numbers = (re.match(r"inference-(\d+)[.-]", entry.name) for entry in os.scandir(folder))
     return max((int(number[1]) for number in numbers if number), default=-1) + 1
 
 
-def _claim(folder, name):
-    """Claim a name; False where another program has claimed or used it."""
-    claim = folder / CLAIM.format(name)
+class _Claim(NamedTuple):
+    path: Path
+    text: str  # whose it is
+
+
+def _claim(folder, name, done, owner=""):
+    """Claim a name; None where another program has claimed or used it.
+
+    `done` are the endings of the files that show, where the claim was left by a program that was
+    killed, that it had finished.
+    """
+    claim = _Claim(folder / CLAIM.format(name), f"{process_tag()} {owner}")
     try:
-        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        handle = os.open(claim.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        os.write(handle, claim.text.encode())
+        os.close(handle)
+        done = ENDINGS
     except FileExistsError:
-        return False
+        before = _take_over(claim, owner)
+        if before is None:
+            return None
+        if owner and _owner(before) == owner:
+            done = ()  # the same shape is made again
     # Another program may have saved, and given its claim back, since the folder was listed.
-    if _is_used(folder, name):
-        claim.unlink(missing_ok=True)
-        return False
-    return True
+    if _is_used(folder, name, done):
+        claim.path.unlink(missing_ok=True)
+        return None
+    return claim
+
+
+def _take_over(claim, owner=""):
+    """Make a claim that was left behind one's own: what it said before, or None if it is held."""
+    try:
+        with open(claim.path, "r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of several programs, one gets it
+            now = os.fstat(file.fileno())
+            before = file.read()
+            if not os.path.samestat(now, claim.path.stat()):  # given back, and claimed anew
+                return None
+            if not (owner and _owner(before) == owner or _is_left(claim.path, before)):
+                return None
+            file.seek(0)
+            file.write(claim.text)
+            file.truncate()
+            return before
+    except OSError:  # it has been given back, is being taken over, or the disk has no locks
+        return None
+
+
+def _owner(text):
+    return text.partition(" ")[2]
+
+
+def _is_left(path, text):
+    """Whether the program that holds a claim, by its text, was killed."""
+    lives = tag_lives(text.partition(" ")[0])
+    if lives is None:
+        # By the clock of the disk, which may be another machine's.
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            return os.fstat(file.fileno()).st_mtime - path.stat().st_mtime > LEFT_SECONDS
+    return not lives
+
+
+@contextlib.contextmanager
+def _touched(claim):
+    """Hold a claim for the block, then give it back."""
+    global _toucher
+    with _holding:
+        _held.add(claim.path)
+        if _toucher is None:
+            _toucher = threading.Thread(target=_touch_held, daemon=True)
+            _toucher.start()
+    try:
+        yield
+    finally:
+        with _holding:
+            _held.discard(claim.path)
+        with contextlib.suppress(FileNotFoundError):
+            if claim.path.read_text(encoding="utf-8") == claim.text:
+                claim.path.unlink()
+
+
+def _touch_held():
+    """Touch the claims of this process, as long as there are any."""
+    global _toucher
+    while True:
+        time.sleep(TOUCH_SECONDS)
+        with _holding:
+            if not _held:
+                _toucher = None
+                return
+            for path in _held:
+                with contextlib.suppress(OSError):
+                    os.utime(path)
 
 
 def _is_claimed(folder, name):
     return (folder / CLAIM.format(name)).exists()
 
 
-def _is_used(folder, name):
-    return any((folder / f"inference-{name}{ending}").exists() for ending in ENDINGS)
+def _is_used(folder, name, endings=ENDINGS):
+    return any((folder / f"inference-{name}{ending}").exists() for ending in endings)
 
 
-def _remove_old_claims(folder):
-    oldest = time.time() - LEFT_SECONDS
+def _remove_left_claims(folder):
+    """Those of names without any file: the others tell that their shapes are not finished."""
     for path in folder.glob(CLAIM.format("*")):
-        with contextlib.suppress(OSError):  # another program may remove it, too
-            if path.is_file() and path.stat().st_mtime < oldest:
-                path.unlink()
+        name = re.fullmatch(CLAIM.format("(.*)"), path.name)[1]
+        claim = _Claim(path, f"{process_tag()} ")
+        if not _is_used(folder, name) and _take_over(claim) is not None:
+            path.unlink(missing_ok=True)
 
 
 def save_shape(stem, planes, loops_by_plane, mesh, z=None, formats=(), mesh_formats=MESH_FORMATS):

@@ -289,7 +289,7 @@ def test_the_window_reads_latents_and_loops_as_the_repl_does(session):
         ("encode last_z a.obj", "set by runs"),
         ("encode a nowhere.stl", "nowhere.stl: no such file"),
         ("encode a damaged.glb --fit", "damaged.glb: cannot be read as a mesh"),
-        ("encode a far.stl", "no plane of the model meets it"),
+        ("encode a far.stl", "far.stl: no plane of the model meets it; add --fit, which"),
     ],
 )
 def test_mistakes_are_one_line(session, capsys, tmp_path, line, reason):
@@ -378,6 +378,9 @@ def test_a_mesh_on_its_side_gets_a_hint(session, tmp_path):
     lying.export(tmp_path / "lying.obj")
     printed = session.do("encode lying lying.obj --fit")
     assert "is it lying on its side? The planes follow each other along the y axis" in printed
+    # Advice is not at the end of a long line.
+    assert "\nso few planes meet it: is it lying" in printed
+    assert max(map(len, printed.splitlines())) <= 96
 
 
 def test_the_latent_is_that_of_the_loops(session, tmp_path):

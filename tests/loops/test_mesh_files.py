@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from loopdraw.files import UserError
-from loopdraw.loops.mesh_files import load_mesh
+from loopdraw.loops.mesh_files import load_mesh, read_mesh
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 SQUARE = TRIANGLE + "v 1 1 0\n"
@@ -166,3 +166,38 @@ def test_polygons_that_cross_themselves_are_cut_into_a_fan(tmp_path):
     path.write_text("v 0 2 0\nv 1 0 0\nv 0 1 0\nv 2 1 0\nf 1 2 3 4\n")
     _, faces = load_mesh(path)
     assert faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "kind, kept, reason",
+    [
+        (
+            "stl",
+            84 + 50 * 5 + 7,
+            "cut short: it announces 12 triangles and holds 5; copy or export",
+        ),
+        ("stl", 84, "cut short: it announces 12 triangles and holds 0"),
+        ("stl", 83, "cut short: it ends within its header"),
+        ("stl_ascii", -40, "cut short: it has no line 'endsolid', after 11 triangles"),
+    ],
+)
+@pytest.mark.parametrize("header", [b"", b"solid by some programs"])
+def test_an_stl_file_that_is_cut_short(tmp_path, kind, kept, reason, header):
+    content = trimesh.creation.box().export(file_type=kind)
+    content = content.encode() if isinstance(content, str) else header + content[len(header) :]
+    path = tmp_path / "box.stl"
+    path.write_bytes(content)
+    assert len(read_mesh(path)[1]) == 12
+    path.write_bytes(content[:kept])
+    with pytest.raises(UserError, match=f"box.stl: {reason}"):
+        read_mesh(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"some words of no meaning " * 9, b"solid a\nendsolid a\n"]
+)
+def test_an_stl_file_without_faces(tmp_path, content):
+    path = tmp_path / "box.stl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="box.stl: (has no faces|cannot be read)"):
+        read_mesh(path)

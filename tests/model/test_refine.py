@@ -99,7 +99,7 @@ def test_reasons():
     for change, text in (
         ({"n_cut": 3}, "3 loops were cut off"),
         ({"n_met": 2}, "lying on its side"),
-        ({"n_met": info.n_planes - 1}, "1 planes miss it: try --fit"),
+        ({"n_met": info.n_planes - 1}, "1 plane misses it: try --fit"),
         ({"sides": np.full(3, 40.0)}, "longest side is 40, not about 1: try --fit"),
         ({"loss": 5.0}, "nothing like it"),
     ):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,6 +17,7 @@ from loopdraw.files import UserError
 from loopdraw.model.latents import shape_generator
 from loopdraw.prompt import cluster as cluster_module
 from loopdraw.prompt.cluster import Cluster
+from loopdraw.surface import outputs
 from loopdraw.surface.outputs import NumberTaken, claimed_number, numbers_present
 
 N, SEED = 10, 3
@@ -92,18 +95,83 @@ def test_claims_to_a_number(tmp_path):
     with pytest.raises(NumberTaken, match="is there already"):
         with claimed_number(tmp_path, 7, "me"):
             pass
-    # One of a worker that was killed: the same run takes it up, and after a while any other one.
+    # One of a worker that was killed on another machine: the same run takes it up, and after a
+    # while any other one.
     left = tmp_path / ".inference-8.claim"
     for owner, age in (("me", 0), ("you", 3600)):
-        left.write_text("me")
+        left.write_text("of.another.machine me")
         os.utime(left, 2 * (time.time() - age,))
         with claimed_number(tmp_path, 8, owner) as stem:
             assert stem.name == "inference-8"
-    left.touch()  # of a program that saves here without a cluster
-    os.utime(left, 2 * (time.time() - 3600,))
-    with pytest.raises(NumberTaken):
-        with claimed_number(tmp_path, 8, "me"):
-            pass
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from loopdraw.surface.outputs import claimed_stem
+with claimed_stem(Path(sys.argv[1])) as stem:
+    for ending in sys.argv[2:]:
+        stem.with_name(stem.name + ending).write_text("whole")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("written", [[], ["-slices.npz"], ["-slices.npz", ".obj"]])
+def test_a_claim_of_a_killed_local_program(tmp_path, written):
+    """It blocks no number; but a shape that was finished is neither lost nor made twice."""
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path, *written], cwd=ROOT, check=False)
+    assert (tmp_path / ".inference-0.claim").exists()
+    if ".obj" in written:
+        with pytest.raises(NumberTaken, match="is there already"):
+            with claimed_number(tmp_path, 0, "me"):
+                pass
+        assert numbers_present(tmp_path) == {0}
+    else:
+        with claimed_number(tmp_path, 0, "me") as stem:
+            assert numbers_present(tmp_path) == set()
+            with pytest.raises(NumberTaken, match="is being made"):
+                with claimed_number(tmp_path, 0, "you"):
+                    pass
+            stem.with_name("inference-0.obj").touch()
+        assert numbers_present(tmp_path) == {0}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_only_one_of_many_takes_up_a_claim(tmp_path):
+    for number in range(20):
+        (tmp_path / f".inference-{number}.claim").write_text("of.another.machine me")
+        os.utime(tmp_path / f".inference-{number}.claim", (0, 0))
+    together, taken = threading.Barrier(4), []
+
+    def take(owner):
+        for number in range(20):
+            together.wait()
+            try:
+                with claimed_number(tmp_path, number, owner) as stem:
+                    taken.append(number)
+                    stem.with_name(f"inference-{number}.obj").touch()
+            except NumberTaken:
+                pass
+
+    threads = [threading.Thread(target=take, args=(str(i),)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(20))
+
+
+def test_claims_are_touched_as_long_as_they_are_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "TOUCH_SECONDS", 0.02)
+    monkeypatch.setattr(outputs, "_toucher", None)
+    claim = tmp_path / ".inference-7.claim"
+    with claimed_number(tmp_path, 7, "me"):
+        os.utime(claim, (0, 0))
+        end = time.monotonic() + 5
+        while claim.stat().st_mtime == 0 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert claim.stat().st_mtime > 0
+    assert not claim.exists()
 
 
 def test_no_cluster_there(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from loop_inference_config_and_repl import InferenceREPL, LoopInferenceSettings
 from loopdraw.files import UserError
+from loopdraw.prompt import runner
 from loopdraw.prompt.actions import KINDS, MAX_QUEUED, Outcome
 from loopdraw.prompt.queue import MAX_TOGETHER
 from loopdraw.prompt.terminal import matching_files
@@ -451,6 +452,14 @@ def test_samples_are_compared_with_the_dataset_only_when_asked(repl):
     do(repl, "submit sample 3", "run 2", "run 1")
     assert len(repl.variables["closest_data_matches"]) == 1
     assert repl.engine.n_comparisons == 2
+
+
+def test_of_many_samples_the_last_ones_are_compared(repl, monkeypatch):
+    """So a run of a hundred thousand does not keep them all in memory."""
+    monkeypatch.setattr(runner, "MOST_COMPARED", 3)
+    do(repl, "submit sample 5", "run all")
+    matches = repl.variables["closest_data_matches"]
+    assert len(matches) == 3
 
 
 def test_without_a_dataset_there_are_no_matches(repl, capsys):

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from loopdraw.files import UserError
 from loopdraw.surface.outputs import LEFT_SECONDS, claimed_stem
@@ -26,6 +27,18 @@ sys.stdin.readline()
 for i in range(25):
     with claimed_stem(folder, label) as stem:
         save_shape(stem, make_planes("y", 2, 0, 1), [[loop], []], mesh, np.array([mark, i]))
+"""
+
+CLAIM = """
+import sys
+from pathlib import Path
+from loopdraw.surface import outputs
+outputs._next[Path("{0}")] = 5
+Path("{0}/inference-4.obj").touch()
+with outputs.claimed_stem(Path("{0}")) as stem:
+    Path("{0}/inference-4.obj").unlink()
+    print(stem.name, flush=True)
+    sys.stdin.readline()
 """
 
 
@@ -70,6 +83,19 @@ def test_claims_of_killed_programs_are_removed_in_time(tmp_path):
     for path, age in ((old, LEFT_SECONDS + 60), (new, 60), (foreign, LEFT_SECONDS + 60)):
         path.touch()
         os.utime(path, 2 * (time.time() - age,))
+    killed = tmp_path / ".inference-5.claim"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLAIM.format(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    os.utime(killed, (0, 0))  # as by a program that was stopped for long
+    with claimed_stem(tmp_path) as stem:
+        assert stem.name == "inference-0" and killed.exists()  # its program lives
+    process.kill()
+    process.communicate()
     with claimed_stem(tmp_path) as stem:
         stem.with_name(f"{stem.name}.obj").touch()
     assert {path.name for path in tmp_path.iterdir()} == {new.name, ".other", "inference-0.obj"}

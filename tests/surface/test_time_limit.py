@@ -1,6 +1,8 @@
 """No mesh takes for ever: what a hardly trained model makes is given up in time."""
 
 import gc
+import sys
+import threading
 import time
 
 import numpy as np
@@ -28,6 +30,52 @@ def test_a_heap_of_loops_is_given_up_in_time():
     with pytest.raises(ValueError, match=r"540 overlapping loops on plane 0; the model is hardly"):
         build_surface(PLANES, heap(), seconds=1.0)
     assert time.monotonic() - start < 4
+
+
+def in_a_thread(work):
+    """What `work()` returns in a thread, as those of a Dask worker are."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_the_limit_holds_in_threads():
+    def work():
+        start = time.monotonic()
+        with pytest.raises(ValueError, match=r"540 overlapping loops on plane 0"):
+            build_surface(PLANES, heap(), seconds=1.0)
+        return time.monotonic() - start
+
+    assert in_a_thread(work) < 4
+
+
+def test_a_limit_in_a_thread_ends_with_its_block():
+    """What comes late is not raised in what follows the block, however close it was."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that the thread that watches the time often comes between
+
+    def work():
+        n_late = 0
+        for i in range(60):
+            try:
+                with time_limit(0.001):
+                    busy((0, 0.0005, 0.001, 0.0015, 5)[i % 5])
+            except TookTooLong:
+                n_late += 1
+            busy(0.0001)
+        return n_late
+
+    def busy(seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+
+    try:
+        assert in_a_thread(work) >= 12  # and nothing was raised outside
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_the_limit_holds_where_exceptions_are_dropped():
