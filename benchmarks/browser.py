@@ -12,12 +12,10 @@ After that, a page in Chromium (left out where there is none) gets 5,000 updates
 of this program and of the page's scripts along the way.
 """
 
-import argparse
 import dataclasses
 import shutil
 import statistics
 import sys
-import tempfile
 import threading
 import time
 import types
@@ -25,40 +23,25 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).parent)]
+
+from dragged import STARTS, session_of_optfile  # noqa: E402
 
 SECONDS = 8
 EVENTS_A_SECOND = 30
 STEP = 0.004  # of a drag, in an event
-STARTS = (0, 10, 20, 30)
 N_UPDATES, MARKS = 5000, (500, 2500, 5000)
 CLIENT = 0
 LEAST_BYTES = 20_000  # a message of this size holds loops
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("optfile", nargs="?", default=str(ROOT / "demo-vases-optfile.txt"))
-    arguments = parser.parse_args()
-    from loopdraw.threads import wait_briefly
+    with session_of_optfile(__doc__) as (session, optfile):
+        from loopdraw.view.browser.page import open_page
 
-    wait_briefly()
-    from loopdraw.editing.session import EditSession
-    from loopdraw.model.vae import load_model
-    from loopdraw.options import parse_options
-    from loopdraw.view.browser.page import open_page
-
-    options = parse_options(["--optfile", arguments.optfile])
-    model = load_model(options.save_dir, settings=vars(options))
-    latent = np.random.default_rng(7).normal(size=model.latent_size)
-    page = open_page()
-    with tempfile.TemporaryDirectory() as folder:
-        session = EditSession(model, latent, [], folder, None, None)
+        page = open_page()
         thread = page.start_editing(session, "edit")
-        print(f"{arguments.optfile}: {session.editor.shape.n_loops} loops")
+        print(f"{optfile}: {session.editor.shape.n_loops} loops")
         while session.dimensions is None or not page.editor.surfaces.is_fine:
             time.sleep(0.1)  # what is done once is done
         print("dragged loop   updates a second   from hand to client (median)   processor time")
@@ -71,7 +54,7 @@ def main():
         remember(page)
         page.editor.finish()
         thread.join()
-    page.close()
+        page.close()
 
 
 def begin(editor, loop):

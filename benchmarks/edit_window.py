@@ -8,62 +8,43 @@ were decoded and drawn anew, and the surface rebuilt. Without a graphics card, d
 larger part.
 """
 
-import argparse
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).parent)]
+
+from dragged import STARTS, session_of_optfile  # noqa: E402
 
 SECONDS = 6
 STEP = 0.003  # of a drag, in a frame
-STARTS = (0, 10, 20, 30)
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("optfile", nargs="?", default=str(ROOT / "demo-vases-optfile.txt"))
-    arguments = parser.parse_args()
-    from loopdraw.threads import wait_briefly
+    with session_of_optfile(__doc__) as (session, optfile):
+        from loopdraw.surface.workers import LatestSurface
+        from loopdraw.view import viewer
 
-    wait_briefly()
-    import numpy as np
+        if not viewer.open_viewer(headless=False):
+            sys.exit("no window can be opened here; try xvfb-run")
+        from loopdraw.view.edit_window import EditWindow
 
-    from loopdraw.data.dataset import DatasetInfo
-    from loopdraw.editing.session import EditSession
-    from loopdraw.model.vae import LoopSeqEncoderDecoderModel
-    from loopdraw.options import options_for, parse_options
-    from loopdraw.surface.workers import LatestSurface
-    from loopdraw.view import viewer
+        with LatestSurface() as surfaces:
+            measure(EditWindow(session, "edit", surfaces), session, optfile)
 
-    options = parse_options(["--optfile", arguments.optfile])
-    info = DatasetInfo.load(options.save_dir, options.loop_repr_type)
-    model = LoopSeqEncoderDecoderModel(
-        info, "cpu", **options_for(LoopSeqEncoderDecoderModel, options)
-    )
-    model.load(options.save_dir, -1)
-    latent = np.random.default_rng(7).normal(size=model.latent_size)
-    if not viewer.open_viewer(headless=False):
-        sys.exit("no window can be opened here; try xvfb-run")
-    from loopdraw.view.edit_window import EditWindow
 
-    with tempfile.TemporaryDirectory() as folder, LatestSurface() as surfaces:
-        session = EditSession(model, latent, [], folder, None, None)
-        window = EditWindow(session, "edit", surfaces)
-        window.open()
-        print(f"{arguments.optfile}: {session.editor.shape.n_loops} loops")
-        print("dragged loop   updates a second   decoding   surfaces a second")
-        for start in STARTS:
-            session.editor.set_edits([])
-            session.pick(start)
-            updates, seconds, surfaces_drawn = drag(window)
-            print(f"{start:12d}{updates:19.1f}{1000 * seconds:8.0f} ms{surfaces_drawn:20.1f}",
-                  flush=True)  # fmt: skip
+def measure(window, session, optfile):
+    """Drag some loops, and print how the window follows."""
+    window.open()
+    print(f"{optfile}: {session.editor.shape.n_loops} loops")
+    print("dragged loop   updates a second   decoding   surfaces a second")
+    for start in STARTS:
+        session.editor.set_edits([])
+        session.pick(start)
+        updates, seconds, surfaces_drawn = drag(window)
+        print(f"{start:12d}{updates:19.1f}{1000 * seconds:8.0f} ms{surfaces_drawn:20.1f}",
+              flush=True)  # fmt: skip
 
 
 def drag(window):

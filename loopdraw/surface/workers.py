@@ -210,8 +210,7 @@ class SurfaceWorkers:
         """End the processes at once. Surfaces that they were to build are built by this one."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            for process in list(pool._processes.values()):
-                process.kill()
+            _kill_processes(pool)
             pool.shutdown(wait=False)
 
     def lost(self, pool):
@@ -370,10 +369,8 @@ class LatestSurface:
         # Nobody needs the surface being built now, so do not wait for it; nor at the end of the
         # program, which could take minutes on a busy machine.
         if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())
+            _kill_processes(self._pool)
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.kill()
 
     def request(self, planes, loops_by_plane, resolution):
         """Ask for a surface; replaces an earlier request that has not been started.
@@ -475,6 +472,16 @@ def _start_pool(n_workers, low_priority=False):
     finally:
         if in_main_thread:
             signal.signal(signal.SIGINT, handler)
+
+
+def _kill_processes(pool):
+    """End the processes of a pool at once."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    # One may have been killed in the midst of an answer. The pool's thread would wait for the rest,
+    # and the program could not end, while this end of the pipe is open.
+    if pool._result_queue is not None:
+        pool._result_queue._writer.close()
 
 
 def _begin(low_priority):

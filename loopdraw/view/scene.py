@@ -292,6 +292,26 @@ def tube_mesh(loops, radius, sides=8):
     return vertices.reshape(-1, 3), faces.reshape(-1, 4)
 
 
+def vertex_normals(vertices, faces):
+    """Unit normals of a mesh at its vertices: those of the faces around, by their areas.
+
+    Parameters
+    ----------
+    vertices : (n, 3) float
+    faces : (m, 3) int
+
+    Returns
+    -------
+    (n, 3) float, zero where there is no face
+    """
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    columns = [
+        np.bincount(faces.ravel(), np.repeat(column, 3), len(vertices)) for column in normals.T
+    ]
+    return _unit(np.stack(columns, axis=1))
+
+
 def split_creases(vertices, faces, degrees=50.0):
     """Double the vertices along sharp edges, so that smooth shading keeps them sharp.
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import struct
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from loopdraw.surface.outputs import Saving, claimed_stem
-from loopdraw.surface.workers import SurfaceWorkers
+from loopdraw.surface.workers import LatestSurface, SurfaceWorkers
 
 MESH = np.eye(3), np.array([[0, 1, 2]])
 
@@ -89,3 +90,14 @@ def test_a_worker_that_dies_loses_nothing(workers, tmp_path, when, monkeypatch):
     assert [shape.wait()[1].name for shape in pending] == [f"inference-{i}.obj" for i in range(4)]
     assert set(written(tmp_path).values()) == {"a 3", "b 3", "c 3", "d 3"}
     assert len(written(tmp_path)) == 4
+
+
+def test_a_process_killed_in_the_midst_of_an_answer_keeps_nobody_waiting():
+    with LatestSurface() as surfaces:
+        pool = surfaces._pool
+        pool.submit(os.getpid).result()
+        # The first bytes of an answer, as if the process were writing the rest.
+        os.write(pool._result_queue._writer.fileno(), struct.pack("!i", 100) + b"x")
+        thread = pool._executor_manager_thread
+    thread.join(10)  # the program waits for it when it ends
+    assert not thread.is_alive()

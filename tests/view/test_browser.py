@@ -1,202 +1,38 @@
-"""The page in the browser, in a headless Chromium that Playwright drives as a person would.
+"""The page in the browser: who gets in, what it shows and gives, and how it follows.
 
-Needs Chromium (`apt-get install chromium`); without it, what needs it is skipped.
+What a person does on it is in `test_browser_by_hand.py`.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
-import shutil
 import socket
 import sys
-import time
 import types
 import urllib.error
 import urllib.request
-import warnings
 import zipfile
 
 import numpy as np
 import pytest
 import trimesh
-from small_model import EGG, LATENT_SIZE, small_model
+from edited_page import PATIENCE, editing, wait_for
+from small_model import LATENT_SIZE, small_model
 
 from loopdraw.editing.edit_files import load_edits
-from loopdraw.editing.editor import decode_with_edits
-from loopdraw.editing.session import EditSession
 from loopdraw.files import UserError
-from loopdraw.loops.slices_files import load_slices, save_slices
+from loopdraw.loops.slices_files import save_slices
 from loopdraw.options import parse_options
 from loopdraw.view.browser.canvas import Canvas
 from loopdraw.view.browser.events import Events
 from loopdraw.view.browser.page import open_page
 from loopdraw.view.scene import Scene
 
-WORDS = "--no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
-SIZE = {"width": 760, "height": 620}
-PATIENCE = 60.0  # seconds: a machine without a graphics card may be busy
-
-
-def wait_for(condition, what):
-    """Wait until a function gives something true; what it gives."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not come")
-
 
 def get(page, path=""):
     """The answer of the page to a path below its address."""
     with urllib.request.urlopen(page.server.address + path, timeout=PATIENCE) as answer:
         return answer.read()
-
-
-@pytest.fixture
-def page():
-    page = open_page()
-    yield page
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        reason = "the page is not tested in a browser: chromium is not installed"
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=WORDS.split())
-        yield browser
-        browser.close()
-
-
-class Hand:
-    """A person with the page open."""
-
-    def __init__(self, chromium, page):
-        self.page = page
-        # Few pixels: each costs time without a graphics card.
-        self.tab = chromium.new_page(viewport=SIZE)
-        self.tab.set_default_timeout(1000 * PATIENCE)
-        self.tab.goto(page.server.address + "?fixedDpr=0.3")
-        self.client = wait_for(self._newest, "the connection")
-
-    def _newest(self):
-        clients = self.page.server.viser.get_clients()
-        return clients[max(clients)] if clients else None
-
-    def place(self, point):
-        """Where a point in space (3,) is in the tab."""
-        camera, box = self.client.camera, self.tab.locator("canvas").first.bounding_box()
-        look = camera.look_at - camera.position
-        look = look / np.linalg.norm(look)
-        right = np.cross(look, camera.up_direction)
-        right /= np.linalg.norm(right)
-        offset = np.asarray(point) - camera.position
-        scale = box["height"] / 2 / np.tan(camera.fov / 2) / (offset @ look)
-        x = box["x"] + box["width"] / 2 + scale * offset @ right
-        return x, box["y"] + box["height"] / 2 - scale * offset @ np.cross(right, look)
-
-    def type_into(self, label, text):
-        """Type a number into the box beside a slider."""
-        box = self.tab.locator(f"label:text-is('{label}')").first
-        box = box.locator("xpath=ancestor::*[.//input[@inputmode]][1]").locator("input").last
-        box.fill(text)
-        box.press("Enter")
-
-
-@contextlib.contextmanager
-def editing(page, folder):
-    """A session that is edited on the page, as `edit` does it."""
-    session = EditSession(
-        small_model(flag_bias=5.0),
-        np.zeros(LATENT_SIZE),
-        [],
-        folder / "inference",
-        lambda word: np.full(LATENT_SIZE, 0.5),
-        lambda word: [EGG],
-    )
-    thread = page.start_editing(session, "edit ?")
-    try:
-        yield session
-    finally:
-        page.editor.finish()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-
-
-def test_a_person_edits_and_saves(page, chromium, tmp_path):
-    with editing(page, tmp_path) as session:
-        editor = session.editor
-        hand = Hand(chromium, page)
-        hand.tab.locator("canvas").first.wait_for()
-        hand.tab.get_by_text("make square").wait_for()
-        planes = editor.info.planes
-        ask = page.editor.events.ask  # what the editor's thread knows
-        loop = ask(lambda: editor.shape.loops_in_space(planes)[6]).result()
-        camera = hand.client.camera.position
-        front = loop[np.linalg.norm(loop - camera, axis=1).argmin()]
-        hand.tab.mouse.click(*hand.place(front))
-        wait_for(lambda: session.first == 6, "the picked loop")
-
-        # The square between the arrows of the gizmo moves the loop within its plane.
-        gizmo = wait_for(lambda: page.server.scene.get_handle_by_name("/gizmo"), "the gizmo")
-        wait_for(lambda: np.allclose(gizmo.position, loop.mean(axis=0), atol=1e-6), "it there")
-        plane = planes[6]
-        grip = loop.mean(axis=0) + 0.255 * gizmo.scale * (plane[2] + plane[3])
-        wait_for(lambda: drags(hand, session, grip, plane), "the drag")
-        (edit,) = editor.edits
-        assert (edit.kind, edit.first, edit.last) == ("move", 6, 6)
-        moved = ask(lambda: editor.shape.loops_in_space(planes)[6]).result()
-        np.testing.assert_allclose(
-            (moved - plane[1]) @ plane[0], 0, atol=1e-9, err_msg="it has left its plane"
-        )
-
-        hand.type_into("scale u", "1.5")
-        wait_for(lambda: len(editor.edits) == 2, "the slider")
-        assert editor.edits[1].values["u"] == 1.5
-        hand.type_into("rotate", "30")
-        wait_for(lambda: len(editor.edits) == 3, "the other slider")
-        hand.tab.keyboard.press("Escape")
-        hand.tab.get_by_role("button", name="undo").click()
-        wait_for(lambda: len(editor.edits) == 2, "undo")
-
-        hand.tab.get_by_role("button", name="save", exact=True).click()
-        saved = tmp_path / "inference" / "inference-0.obj"
-        wait_for(saved.is_file, "the mesh")
-        hand.tab.get_by_text("saved").first.wait_for()
-        hand.tab.close()
-
-    edit_file = load_edits(saved.with_name("inference-0-edit.json"))
-    assert [edit.kind for edit in edit_file.edits] == ["move", "scale"]
-    model = small_model(flag_bias=5.0)
-    sequence = decode_with_edits(model, edit_file.latent, edit_file.edits)
-    _, saved_loops = load_slices(saved.with_name("inference-0-slices.npz"))
-    for ours, theirs in zip(model.info.loops(sequence), saved_loops, strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def drags(hand, session, grip, plane):
-    """Drag the gizmo by its grip; whether that became an edit."""
-    start, end = hand.place(grip), hand.place(grip + 0.06 * plane[2] + 0.03 * plane[3])
-    hand.tab.mouse.move(*start)
-    hand.tab.mouse.down()
-    for share in (0.5, 1.0):
-        hand.tab.mouse.move(*(a + share * (b - a) for a, b in zip(start, end, strict=True)))
-    hand.tab.mouse.up()
-    time.sleep(0.3)
-    return session.editor.edits
-
-
-# ------------------------------------------------------------------------- what needs no Chromium
 
 
 PLANES = small_model().info.planes
@@ -384,28 +220,84 @@ def test_edits_are_kept_without_a_save(page, tmp_path):
         assert page.editor.events.ask(session.save).result().name == "inference-0.obj"
 
 
-def test_one_hand_at_a_time(page, tmp_path):
+@pytest.fixture
+def two_hands(page, tmp_path):
+    """An editor of a page that two clients have open, with a loop picked."""
     with editing(page, tmp_path) as session:
         session.pick(3)
-        editor = page.editor
-        ask = editor.events.ask
+        page.editor.events.ask(page.editor.follow).result()
+        page.clients = {1: None, 2: None}
+        page.server.viser.get_clients = lambda: page.clients
+        yield page.editor
+        del page.server.viser.get_clients
+
+
+def test_a_hand_that_rests_may_drag_on(two_hands, monkeypatch):
+    editor, ask = two_hands, two_hands.events.ask
+    monkeypatch.setattr("loopdraw.view.browser.editor.HAND_SECONDS", 0.0)
+    start, wxyz = editor.gizmo.position, editor.gizmo.wxyz
+    ask(editor._grasp, 1).result()
+    for u in (0.1, 0.2):
+        ask(editor._drag, 1, start + [u, 0.0, 0.0], wxyz).result()
         ask(editor.follow).result()
-        monkey = {1: None, 2: None}
-        editor.server.viser.get_clients = lambda: monkey
-        start, wxyz = editor.gizmo.position, editor.gizmo.wxyz
-        ask(editor._grasp, 1).result()
-        ask(editor._grasp, 2).result()
-        ask(editor._drag, 2, start + [0.3, 0.0, 0.0], wxyz).result()
-        assert session.editor.edits == ()
-        ask(editor._drag, 1, start + [0.1, 0.2, 0.0], wxyz).result()
-        (edit,) = session.editor.edits
-        assert edit.values == pytest.approx({"u": 0.1, "v": 0.0})  # y is not in the plane
-        # The first is gone in the middle of the drag; the second may go on.
-        del monkey[1]
-        ask(editor._grasp, 2).result()
-        ask(editor._drag, 2, start + [0.2, 0.0, 0.0], wxyz).result()
-        ask(session.editor.undo).result()
-        assert session.editor.edits[0].values["u"] == pytest.approx(0.1)
+    (edit,) = editor.session.editor.edits
+    assert edit.values["u"] == pytest.approx(0.2)
+    # But if something else changes the shape meanwhile, the gizmo goes where the loop is.
+    ask(editor.session.editor.undo).result()
+    ask(editor.follow).result()
+    np.testing.assert_allclose(editor.gizmo.position, start, atol=1e-6)
+    ask(editor._drag, 1, start + [0.3, 0.0, 0.0], wxyz).result()
+    assert editor.session.editor.edits == ()
+
+
+def test_one_hand_at_a_time(two_hands, page):
+    session, editor, ask = two_hands.session, two_hands, two_hands.events.ask
+    start, wxyz = editor.gizmo.position, editor.gizmo.wxyz
+    ask(editor._grasp, 1).result()
+    ask(editor._grasp, 2).result()
+    ask(editor._drag, 2, start + [0.3, 0.0, 0.0], wxyz).result()
+    assert session.editor.edits == ()
+    ask(editor._drag, 1, start + [0.1, 0.2, 0.0], wxyz).result()
+    (edit,) = session.editor.edits
+    assert edit.values == pytest.approx({"u": 0.1, "v": 0.0})  # y is not in the plane
+    # The first is gone in the middle of the drag; the second may go on.
+    del page.clients[1]
+    ask(editor._grasp, 2).result()
+    ask(editor._drag, 2, start + [0.2, 0.0, 0.0], wxyz).result()
+    ask(session.editor.undo).result()
+    assert session.editor.edits[0].values["u"] == pytest.approx(0.1)
+
+
+def test_lines_have_the_colours_of_the_look(page):
+    canvas = Canvas(page.server, "x")
+    canvas.draw_loops(BLOCK)
+    light = page.server.scene.get_handle_by_name("/x/loops").colors.reshape(-1, 3) / 255
+    # A browser makes this of amounts of light.
+    seen = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    found = {tuple(color) for color in (255 * seen).round(-1).astype(int)}
+    wanted = (canvas.look.loop_color, canvas.look.edited_color)
+    assert found == {tuple((255 * np.array(color)).round(-1).astype(int)) for color in wanted}
+
+
+def test_the_surface_lies_behind_the_loops(page):
+    canvas = Canvas(page.server, "x")
+    canvas.draw_loops(BLOCK)
+    thickness = page.server.scene.get_handle_by_name("/x/loops").thickness
+    ball = trimesh.creation.icosphere(3)
+    canvas.draw_surface((ball.vertices, ball.faces))
+    drawn = page.server.scene.get_handle_by_name("/x/surface").vertices
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1 - thickness / 2, atol=1e-4)
+
+
+def test_what_was_there_is_not_drawn_under_what_is_there(page):
+    canvas = Canvas(page.server, "x")
+    aside = SQUARE + [0.1, 0.0]  # two of its sides lie on lines of the square
+    was_there = PLANES, [[SQUARE], [aside], *([] for _ in PLANES[2:])]
+    canvas.draw_loops(dataclasses.replace(BLOCK, untouched=was_there))
+    points = page.server.scene.get_handle_by_name("/x/loops").points
+    grey = points[: len(points) - 4 * len(PLANES)]
+    assert len(grey) == 4 and (grey[..., 0].max(axis=1) > 0.29).sum() == 3
+    assert np.unique(grey[..., 1]) == pytest.approx(PLANES[1, 1, 1])
 
 
 def test_updates_do_not_pile_up(page):
@@ -430,6 +322,28 @@ def test_a_late_place_of_the_hand_is_dropped():
     events.put(done.append, 5, latest="gizmo")
     events.run(lambda action, arguments: action(*arguments), is_over=lambda: len(done) == 3)
     assert done == [4, "end", 5]
+
+
+def test_who_waits_when_the_page_changes_is_told():
+    events, done = Events(), []
+    futures = [events.ask(done.append, number) for number in range(3)]
+    events.put(done.append, "a click")
+    events.put(done.append, "a movement", latest="gizmo")
+    n_dropped = events.run(lambda action, arguments: action(*arguments), is_over=lambda: done)
+    assert done == [0] and futures[0].result() is None
+    assert n_dropped == 3  # the movement is of no importance
+    for future in (*futures[1:], events.ask(done.append, "later")):
+        with pytest.raises(UserError, match="the page has changed"):
+            future.result(timeout=5)
+
+
+def test_a_page_that_went_wild_answers_all(monkeypatch):
+    monkeypatch.setattr("loopdraw.view.browser.events.MOST_WAITING", 2)
+    events = Events()
+    futures = [events.ask(int) for _ in range(3)]
+    with pytest.raises(UserError, match="the page has changed"):
+        futures[0].result(timeout=5)
+    assert not futures[1].done() and not futures[2].done()
 
 
 def options_of(viewer=None):

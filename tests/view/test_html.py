@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import tomllib
 import zlib
 
@@ -22,8 +21,6 @@ from loopdraw.view.html import page as html_page
 from loopdraw.view.html.page import save_page
 from loopdraw.view.scene import Scene
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-SOFTWARE_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 DESKTOP, PHONE = (700, 520), (390, 780)
 PLANES = make_planes("y", 5, -0.4, 0.4)
 NASTY = '</script><b>"&{{data}}`x`'
@@ -169,7 +166,7 @@ def test_the_parts_of_a_page_are_installed():
 
 def test_the_page_in_the_documents_is_as_new():
     path = ROOT / "docs/vase.html"
-    for name in ("page.js", "page.css"):
+    for name in (*html_page.SCRIPTS, "page.css"):
         assert (ROOT / "loopdraw/view/html" / name).read_text() in path.read_text(), name
     assert path.stat().st_size < 500_000 and len(unpacked(path)[1]) == 1
 
@@ -192,20 +189,6 @@ def test_shapes_save_themselves_before_and_after(tmp_path):
 
 
 # ------------------------------------------------------------------------------------- the browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_WEBGL]
-        )
-        yield browser
-        browser.close()
 
 
 class Window:
@@ -242,13 +225,13 @@ class Window:
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(chromium, tmp_path):
     """Opens a page of some scenes; at the end, nothing was asked of the network and none failed."""
     windows = []
 
     def open_page(scenes, captions=None, **more):
         save_page(tmp_path / "a.html", scenes, "Title", "Made by `a test`", captions)
-        windows.append(Window(browser, tmp_path / "a.html", **more))
+        windows.append(Window(chromium, tmp_path / "a.html", **more))
         return windows[-1]
 
     yield open_page

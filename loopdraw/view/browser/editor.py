@@ -21,7 +21,7 @@ from loopdraw.view.scene import Scene
 
 REST_SECONDS = 0.4  # without a change: then the surface is made sharp, and the edits are kept
 KEEP_SECONDS = 2.0  # and meanwhile they are kept this often
-HAND_SECONDS = 3.0  # a hand on the gizmo that does nothing for so long has let go
+HAND_SECONDS = 3.0  # a hand on the gizmo that rests for so long gives way to whatever else is done
 GIZMO_SIZE = 0.22  # share of the shape's diagonal
 LEAST_MOVE = 1e-5  # share of the shape's diagonal: the gizmo rounds
 MESH_ENDINGS = (".obj", ".ply", ".stl", ".glb", ".off")  # of files that name no other files
@@ -54,6 +54,7 @@ class Editor:
         self._must_keep = False
         self._told = set()  # errors that need not be shown again
         self._hand = None  # who drags the gizmo: (client, time of the last movement)
+        self._held = None  # what the last movement made: (shape, number of the loop)
         self._pose = self._gizmo_at = None
         self._gesture = (None, 0, 0.0)  # what is being dragged, number, time
         points = np.concatenate(self._loops(session.editor.shape) or [np.zeros((1, 3))])
@@ -212,12 +213,14 @@ class Editor:
     def _grasp(self, client):
         if self._hand is None or self._is_idle():
             self._hand = client, time.monotonic()
+            self._held = self.session.editor.shape, self.session.first
             self._gesture = "gizmo", self._gesture[1] + 1, time.monotonic()
 
+    def _is_gone(self):
+        return self._hand[0] not in self.server.viser.get_clients()
+
     def _is_idle(self):
-        client, since = self._hand
-        gone = client not in self.server.viser.get_clients()
-        return gone or time.monotonic() - since > HAND_SECONDS
+        return self._is_gone() or time.monotonic() - self._hand[1] > HAND_SECONDS
 
     def _drag(self, client, position, wxyz):
         if self._hand is None or self._hand[0] != client or self._pose is None:
@@ -235,6 +238,7 @@ class Editor:
         self._pose = motion.pose
         self._told.clear()
         session.drag(("gizmo", self._gesture[1]), motion.move, motion.degrees)
+        self._held = session.editor.shape, session.first
 
     def _let_go(self, client):
         if self._hand is not None and self._hand[0] == client:
@@ -243,11 +247,13 @@ class Editor:
 
     def _place_gizmo(self):
         """Put the gizmo on the first picked loop, unless it is being dragged."""
+        session, shape = self.session, self._shape
         if self._hand is not None:
-            if not self._is_idle():
+            # Who looks at the shape for a while, with the button down, may drag on.
+            held = self._held[0] is shape and self._held[1] == session.first
+            if not self._is_gone() and (held or not self._is_idle()):
                 return
             self._hand = None
-        session, shape = self.session, self._shape
         if self._gizmo_at is not None and self._gizmo_at[0] is shape:
             if self._gizmo_at[1] == session.first:
                 return

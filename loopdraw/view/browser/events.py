@@ -8,7 +8,10 @@ import collections
 import concurrent.futures
 import threading
 
+from loopdraw.files import UserError
+
 MOST_WAITING = 1000  # more is a page that went wild; the oldest are dropped
+TOO_LATE = "the page has changed meanwhile; look again, and repeat it"
 IDLE_SECONDS = 0.05  # how often `idle` is called while nothing happens
 
 
@@ -16,10 +19,10 @@ class Events:
     """A queue of things to do."""
 
     def __init__(self):
-        self._waiting = collections.deque(maxlen=MOST_WAITING)
+        self._waiting = collections.deque()  # of (action, arguments, latest, future or None)
         self._changed = threading.Condition()
         self._thread = None
-        self._stopped = False
+        self._stopped = self._over = False
 
     def put(self, action, *arguments, latest=None):
         """Let the thread of `run` perform an action.
@@ -33,11 +36,13 @@ class Events:
         with self._changed:
             if latest is not None and self._waiting and self._waiting[-1][2] == latest:
                 self._waiting.pop()
-            self._waiting.append((action, arguments, latest))
-            self._changed.notify()
+            self._add((action, arguments, latest, None))
 
     def ask(self, action, *arguments):
-        """As `put`; returns a concurrent.futures.Future with what the action returns."""
+        """As `put`; returns a concurrent.futures.Future with what the action returns.
+
+        It raises a `UserError` if the action is not performed any more.
+        """
         future = concurrent.futures.Future()
 
         def answer():
@@ -46,26 +51,47 @@ class Events:
             except BaseException as error:
                 future.set_exception(error)
 
-        self.put(answer)
+        with self._changed:
+            self._add((answer, (), None, future))
         return future
 
+    def _add(self, event):
+        self._waiting.append(event)
+        while len(self._waiting) > (0 if self._over else MOST_WAITING):
+            _drop(self._waiting.popleft())
+        self._changed.notify()
+
     def run(self, perform, idle=lambda: None, is_over=lambda: False):
-        """Perform actions until it is over, or `stop` is called.
+        """Perform actions until it is over, or `stop` is called. What waits then is dropped.
 
         Parameters
         ----------
         perform : function (action, arguments) that performs one, and catches its errors
         idle : function that is called after each, and often while there are none
         is_over : function that says whether it is over
+
+        Returns
+        -------
+        int : how many actions were dropped; of those with `latest`, nobody waits for an answer, and
+            they do not count
         """
-        while not self._stopped and not is_over():
+        try:
+            while not self._stopped and not is_over():
+                with self._changed:
+                    if not self._waiting:
+                        self._changed.wait(IDLE_SECONDS)
+                    event = self._waiting.popleft() if self._waiting else None
+                if event is not None:
+                    perform(*event[:2])
+                idle()
+        finally:
             with self._changed:
-                if not self._waiting:
-                    self._changed.wait(IDLE_SECONDS)
-                event = self._waiting.popleft() if self._waiting else None
-            if event is not None:
-                perform(*event[:2])
-            idle()
+                self._over = True
+                dropped = list(self._waiting)
+                self._waiting.clear()
+            for event in dropped:
+                _drop(event)
+        return sum(event[2] is None for event in dropped)
 
     def start(self, perform, idle=lambda: None):
         """As `run`, in a thread that ends with the program."""
@@ -77,3 +103,10 @@ class Events:
         self._stopped = True
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(5.0)
+
+
+def _drop(event):
+    """Tell who waits for an answer that there will be none."""
+    future = event[3]
+    if future is not None:
+        future.set_exception(UserError(TOO_LATE))

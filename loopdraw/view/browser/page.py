@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loopdraw.files import UserError
 from loopdraw.view.browser.canvas import Canvas, frame
-from loopdraw.view.browser.events import Events
+from loopdraw.view.browser.events import TOO_LATE, Events
 from loopdraw.view.browser.results import MOST_SHAPES, Results
 from loopdraw.view.browser.server import Server, escape
 
@@ -149,7 +149,8 @@ class Page:
                 editor = Editor(self.server, events, session, surfaces, title, done)
                 self.editor = editor
                 try:
-                    events.run(self.server.perform, editor.follow, lambda: editor.is_done)
+                    if events.run(self.server.perform, editor.follow, lambda: editor.is_done):
+                        self.server.notify(f"the editor is closed; {TOO_LATE}", is_error=True)
                 finally:
                     editor.close()
         finally:

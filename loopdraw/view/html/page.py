@@ -1,8 +1,8 @@
 """Shapes as one HTML file that draws itself: no Python, no network, opened from disk.
 
-The file holds the program `page.js`, the style `page.css`, and the shapes of some scenes as numbers
-of 16 bits. It looks as `viewer` does: the loops in the colours of `scene.Look`, the surface over
-them.
+The file holds the program (`SCRIPTS`), the style `page.css`, and the shapes of some scenes as
+numbers of 16 bits. It looks as `viewer` does: the loops in the colours of `scene.Look`, the surface
+over them.
 """
 
 import base64
@@ -21,6 +21,7 @@ from loopdraw.loops.geometry import plane_heights
 from loopdraw.view.scene import Look, Scene, split_creases
 
 FOLDER = Path(__file__).parent
+SCRIPTS = ("shapes.js", "drawing.js", "hand.js", "page.js")  # in this order
 OPACITY = 0.78  # of the surface: inner walls have many loops, too
 MOST_FACES = 250_000  # of all shapes of a page; larger surfaces are thinned out
 MOST_BYTES = 2_900_000  # of their numbers, as text: where there are more, MOST_FACES is halved
@@ -84,7 +85,7 @@ def save_page(path, scenes, title, note="", captions=None):
         "title": html.escape(title),
         "note": re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(note)),
         "style": (FOLDER / "page.css").read_text(encoding="utf-8"),
-        "script": (FOLDER / "page.js").read_text(encoding="utf-8"),
+        "script": "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS),
         # No "<", so that nothing in a caption ends the script element.
         "page": json.dumps(content, allow_nan=False).replace("<", "\\u003c"),
         "data": data,
