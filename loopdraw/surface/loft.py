@@ -17,7 +17,6 @@ from loopdraw.loops.nesting import touching_boxes
 from loopdraw.surface.fields import LONGEST_SLOPE
 
 LEAST_DISTANCE = 1e-3  # between vertices of a ring, and between rings
-FAR = 1e6
 MOST_POINTS = 256  # of a ring; finer ones are left to marching cubes
 
 
@@ -179,40 +178,83 @@ def make_bands(rings, slab, lower, upper, shift):
     -------
     Bands
     """
-    each = np.arange(len(slab))
-    sizes = np.array([[len(rings[i]) for i in loops] for loops in (lower, upper)])
-    most = sizes.max(axis=1)
-    padded = [np.full((len(slab), n, 2), far) for n, far in zip(most, (FAR, -FAR), strict=True)]
-    for side, loops in zip(padded, (lower, upper), strict=True):
-        for row, i in zip(side, loops, strict=True):
-            row[: len(rings[i])] = rings[i]
-    padded[0] += shift[:, None]
-    u, v = (padded[0][:, :, None, i] - padded[1][:, None, :, i] for i in (0, 1))
-    squared = u * u + v * v  # (b, most below, most above)
-    nearest = squared.reshape(len(slab), -1).argmin(axis=1)
-    starts = np.stack(np.unravel_index(nearest, most))
+    points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    pairs = np.stack([lower, upper])
+    sizes = np.diff(first)[pairs]
+    starts = np.zeros(sizes.shape, dtype=int)
+    steps = np.zeros((sizes.sum(axis=0).max(), len(slab)), dtype=bool)
 
-    # Cell [d, band, i] is the edge between points i below and d - i above, counted from the starts.
-    n_steps = sizes.sum(axis=0)
-    below = np.arange(most[0] + 1)
-    above = np.arange(n_steps.max() + 1)[:, None] - below
-    cost = squared[
-        each[:, None],
-        (starts[0][:, None] + below) % sizes[0][:, None],
-        (starts[1][:, None] + above[:, None]) % sizes[1][:, None],
-    ]
-    total = np.full((len(slab), most[0] + 2), np.inf)  # one column more, on the left
-    total[:, 1] = cost[0, :, 0]
-    came = np.zeros(cost.shape, dtype=bool)  # from one point back on the lower ring
-    for d in range(1, len(cost)):
-        np.less(total[:, :-1], total[:, 1:], out=came[d])
-        total[:, 1:] = np.minimum(total[:, :-1], total[:, 1:]) + cost[d]
-    steps = np.zeros((len(cost) - 1, len(slab)), dtype=bool)
-    at = sizes[0].copy()
-    for d in range(len(cost) - 1, 0, -1):
-        steps[d - 1] = came[d, each, at] & (d <= n_steps)
-        at -= steps[d - 1]
+    def along(side, some, n_points):
+        """The first points of some bands' rings on a side, (b, n_points, 2), from `starts` on."""
+        place = starts[side, some, None] + np.arange(n_points)
+        found = points[first[pairs[side, some]][:, None] + place % sizes[side, some, None]]
+        return found if side else found + shift[some, None]
+
+    # The number of steps is that of the points of both rings, the work of each that of the smaller
+    # ring. So bands whose smaller ring is the upper one are computed apart.
+    fewer_above = sizes[0] > sizes[1]
+    for fewer, some in enumerate(map(np.flatnonzero, (~fewer_above, fewer_above))):
+        if not len(some):
+            continue
+        most = sizes[:, some].max(axis=1)
+        one, other = (along(side, some, most[side]) for side in (0, 1))
+        nearest = _squared(one[:, :, None], other[:, None]).reshape(len(some), -1).argmin(axis=1)
+        starts[:, some] = np.unravel_index(nearest, most)
+        one, other = (along(side, some, most[side] + 1) for side in (fewer, 1 - fewer))
+        way = _shortest_way(one, other, sizes[fewer, some], sizes[:, some].sum(axis=0), fewer)
+        steps[: len(way), some] = way
     return Bands(slab, lower, upper, shift, sizes, starts, steps)
+
+
+def _squared(points, others):
+    """Squared distances between points (..., 2)."""
+    u, v = points[..., 0] - others[..., 0], points[..., 1] - others[..., 1]
+    return u * u + v * v
+
+
+def _shortest_way(points, others, n_points, n_steps, above):
+    """The shortest ways from the first points of two rings, step by step, around both.
+
+    Parameters
+    ----------
+    points : (b, n, 2) float, of the rings with fewer points
+    others : (b, m, 2) float, of the others
+    n_points : (b,) int, of the rings with fewer points
+    n_steps : (b,) int, how many points both rings have
+    above : whether the rings with fewer points are those above
+
+    Returns
+    -------
+    (most steps, b) bool, as `steps` of Bands
+    """
+    squared = _squared(
+        np.ascontiguousarray(points.transpose(1, 0, 2))[:, None],
+        np.ascontiguousarray(others.transpose(1, 0, 2))[None],
+    )
+    (n, _, n_bands), most = squared.shape, n_steps.max()
+    # cost[d, i] is of the edges between the points i and the other points d - i: a view, since the
+    # next d and the next j are as far apart in memory, and the next i is one row less one farther.
+    # Where d - i does not lie in a row it holds costs of other edges, which no way can reach.
+    row, column, band = squared.strides
+    cost = np.lib.stride_tricks.as_strided(
+        squared, (most + 1, n, n_bands), (column, row - column, band), writeable=False
+    )
+    total = np.full((n + 1, n_bands), np.inf)  # one row more, ahead of the first point
+    total[1] = cost[0, 0]
+    step = np.zeros((most + 1, n, n_bands), dtype=bool)
+    from_point, from_other = total[:-1], total[1:]
+    lower, upper = (from_other, from_point) if above else (from_point, from_other)
+    for d in range(1, most + 1):
+        np.less(lower, upper, out=step[d])
+        np.minimum(from_point, from_other, out=from_other)
+        from_other += cost[d]
+    way = np.zeros((most, n_bands), dtype=bool)
+    each, at = np.arange(n_bands), n_points.copy()
+    for d in range(most, 0, -1):
+        inside = d <= n_steps
+        way[d - 1] = step[d, at, each] & inside
+        at -= (way[d - 1] != above) & inside
+    return way
 
 
 def open_rings(faces, level, ceilings):
