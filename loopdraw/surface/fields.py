@@ -8,7 +8,7 @@ moved back.
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
 from loopdraw.loops.geometry import following
 
@@ -22,9 +22,12 @@ CHUNK = 60_000  # distances computed at once, so that they stay in the processor
 
 
 class LoopFields:
-    """The field of a solid on some planes of its loops and in the slabs between them."""
+    """The field of a solid on the planes of its loops and in the slabs between them.
 
-    def __init__(self, loops, slabs, heights, shape, first, last):
+    Each loop's field is computed when it is first needed.
+    """
+
+    def __init__(self, loops, slabs, heights, shape):
         """
         Parameters
         ----------
@@ -32,11 +35,8 @@ class LoopFields:
         slabs : list of lists of correspondence.Group
         heights : (P,) float
         shape : (rows, columns) of the grid
-        first, last : int, the first and last of the planes
         """
-        self.loops, self.heights, self.shape = loops, heights, shape
-        self.first, self.last = first, last
-        self.slabs = slabs = [groups if first <= k < last else [] for k, groups in enumerate(slabs)]
+        self.loops, self.slabs, self.heights, self.shape = loops, slabs, heights, shape
         boxes = self._loop_boxes()
         self.group_windows = [[self._window(group, boxes) for group in groups] for groups in slabs]
         # Each loop's field must cover the windows of the groups below and above it.
@@ -44,12 +44,29 @@ class LoopFields:
             for i in group.members:
                 boxes[i, ::2] = np.minimum(boxes[i, ::2], window[::2])
                 boxes[i, 1::2] = np.maximum(boxes[i, 1::2], window[1::2])
-        self.windows = [tuple(box) for box in boxes]
-        self.fields = {
-            i: loop_field(loops.points[i], self.windows[i])
-            for i in np.flatnonzero((loops.plane >= first) & (loops.plane <= last))
-        }
-        self.planes = [self._plane(k) if first <= k <= last else None for k in range(len(heights))]
+        self.windows = [tuple(box) for box in boxes.tolist()]
+        self._fields, self._planes = {}, {}
+
+    def loop(self, i):
+        """The field of what one loop encloses, on its window, (2, rows, columns) float32."""
+        if i not in self._fields:
+            self._fields[i] = loop_field(self.loops.points[i], self.windows[i])
+        return self._fields[i]
+
+    def plane(self, k):
+        """The field of plane k, (2, rows, columns) float32; None if it has no loop."""
+        if k not in self._planes:
+            self._planes[k] = self._plane(k)
+        return self._planes[k]
+
+    def n_outlines(self, k):
+        """How many outlines marching cubes makes on plane k from its field."""
+        inside = np.zeros(self.shape, dtype=bool)
+        inside[1:-1, 1:-1] = self.plane(k)[0, 1:-1, 1:-1] < 0
+        # Each outline lies between a part of the inside and one of the outside, and these form a
+        # tree. Across a corner, marching cubes joins the outside.
+        n_inside, n_outside = label(inside)[1], label(~inside, np.ones((3, 3)))[1]
+        return n_inside + n_outside - 1
 
     def _loop_boxes(self):
         """First and last row and column (n, 4) of the nodes on and around each loop."""
@@ -69,13 +86,12 @@ class LoopFields:
         return (top, bottom, left, right)
 
     def _plane(self, k):
-        """The field of plane k, (2, rows, columns) float32; None if it has no loop."""
         members = self.loops.on_plane(k)
         if not len(members):
             return None
         field = empty_field(self.shape)
         for i in members:
-            _merge(field, self.fields[i], self.windows[i], self.loops.solid[i])
+            _merge(field, self.loop(i), self.windows[i], self.loops.solid[i])
         return field
 
     def slab(self, k, fractions):
@@ -107,7 +123,7 @@ class LoopFields:
         lower, upper = self._union(group.lower, window), self._union(group.upper, window)
         t = fractions[:, None, None]
         if _opens(group):
-            outside = np.negative(_cut(self.planes[group.slab + (upper is None)], window))
+            outside = np.negative(_cut(self.plane(group.slab + (upper is None)), window))
             return _mix(outside if lower is None else lower, outside if upper is None else upper, t)
         if lower is None or upper is None:
             t = t if upper is None else 1 - t
@@ -150,7 +166,7 @@ class LoopFields:
         if not len(members):
             return None
         largest_first = members[np.argsort(-self.loops.area[members], kind="stable")]
-        parts = [_cut(self.fields[i], window, self.windows[i]) for i in largest_first]
+        parts = [_cut(self.loop(i), window, self.windows[i]) for i in largest_first]
         union = parts[0].copy() if len(parts) > 1 else parts[0]
         for part in parts[1:]:
             _merge(union, part, window, solid=True, origin=window)
