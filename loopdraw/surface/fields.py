@@ -18,7 +18,7 @@ MOST_MOVEMENT = 6  # cells per slab: boundaries that move farther are ledges, no
 BLENDING_OVERLAP = 2  # cells by which blends of separate loops may overlap and stay separate
 FAR = np.float32(1e6)
 THINNEST = 1.5  # cells: a strip this wide holds connected nodes, in any direction
-CHUNK = 60_000  # distances computed at once, so that they stay in the processor's cache
+CHUNK = 40_000  # distances computed at once, so that they stay in the processor's cache
 
 
 class LoopFields:
@@ -37,14 +37,13 @@ class LoopFields:
         shape : (rows, columns) of the grid
         """
         self.loops, self.slabs, self.heights, self.shape = loops, slabs, heights, shape
-        boxes = self._loop_boxes()
+        boxes = self._loop_boxes().tolist()
         self.group_windows = [[self._window(group, boxes) for group in groups] for groups in slabs]
         # Each loop's field must cover the windows of the groups below and above it.
         for group, window in zip(sum(slabs, []), sum(self.group_windows, []), strict=True):
             for i in group.members:
-                boxes[i, ::2] = np.minimum(boxes[i, ::2], window[::2])
-                boxes[i, 1::2] = np.maximum(boxes[i, 1::2], window[1::2])
-        self.windows = [tuple(box) for box in boxes.tolist()]
+                boxes[i] = _around([boxes[i], window])
+        self.windows = [tuple(box) for box in boxes]
         self._fields, self._planes = {}, {}
 
     def loop(self, i):
@@ -79,11 +78,8 @@ class LoopFields:
         """(first row, last row + 1, first column, last column + 1) that a group takes part in."""
         if _opens(group):
             return (0, self.shape[0], 0, self.shape[1])
-        members = group.members if group.leans_on < 0 else [*group.members, group.leans_on]
-        (top, _, left, _), (_, bottom, _, right) = (
-            extreme(boxes[members], axis=0) for extreme in (np.min, np.max)
-        )
-        return (top, bottom, left, right)
+        members = [boxes[i] for i in group.members]
+        return _around(members if group.leans_on < 0 else [*members, boxes[group.leans_on]])
 
     def _plane(self, k):
         members = self.loops.on_plane(k)
@@ -196,6 +192,12 @@ def _cut(field, window, origin=(0, 0, 0, 0)):
     """The part of a field inside a window; the field itself starts at `origin`."""
     rows = slice(window[0] - origin[0], window[1] - origin[0])
     return field[..., rows, window[2] - origin[2] : window[3] - origin[2]]
+
+
+def _around(windows):
+    """The window around some windows."""
+    top, bottom, left, right = zip(*windows, strict=True)
+    return (min(top), max(bottom), min(left), max(right))
 
 
 def _common(window, other):
@@ -354,29 +356,37 @@ def signed_distances(points, window):
 
 def _segment_distances(starts, ends, window):
     """Distances from grid nodes to the nearest of some segments, (rows, columns) float32."""
-    v = np.arange(window[0], window[1], dtype=np.float32)
-    u = np.arange(window[2], window[3], dtype=np.float32)
-    edges, middles = ends - starts, ((starts + ends) / 2).astype(np.float32)
+    rows, columns = window[1] - window[0], window[3] - window[2]
+    # From the middle of the window, so that few digits are lost.
+    middle = np.array([window[2] + (columns - 1) / 2, window[0] + (rows - 1) / 2])
+    nodes = np.ones((3, rows, columns), dtype=np.float32)
+    nodes[0] = np.arange(columns) - (columns - 1) / 2
+    nodes[1] = (np.arange(rows) - (rows - 1) / 2)[:, None]
+    nodes = nodes.reshape(3, -1)
+    edges, middles = ends - starts, (starts + ends) / 2 - middle
     lengths = np.hypot(edges[:, 0], edges[:, 1])
-    tangent_u, tangent_v = (edges / lengths[:, None]).astype(np.float32).T[:, :, None]
-    half = (lengths / 2).astype(np.float32)[:, None, None]
-    from_u, from_v = u - middles[:, :1], v - middles[:, 1:]  # (k, columns), (k, rows)
-    along_u, along_v = from_u * tangent_u, from_v * tangent_v
-    across_u, across_v = from_u * tangent_v, from_v * tangent_u
-    squared = np.empty((len(v), len(u)), dtype=np.float32)
-    step = max(1, CHUNK // (len(starts) * len(u)))
-    for row in range(0, len(v), step):
-        rows = slice(row, row + step)
-        along = along_u[:, None, :] + along_v[:, rows, None]
+    tangent_u, tangent_v = edges.T / lengths
+    # Times the nodes, the first half gives how far a node lies along each segment from its middle,
+    # the second half how far across.
+    lines = np.empty((2, len(starts), 3), dtype=np.float32)
+    lines[0, :, 0], lines[0, :, 1] = tangent_u, tangent_v
+    lines[1, :, 0], lines[1, :, 1] = tangent_v, -tangent_u
+    lines[0, :, 2] = -tangent_u * middles[:, 0] - tangent_v * middles[:, 1]
+    lines[1, :, 2] = -tangent_v * middles[:, 0] + tangent_u * middles[:, 1]
+    lines = lines.reshape(-1, 3)
+    half = (lengths / 2).astype(np.float32)[:, None]
+    squared = np.empty(rows * columns, dtype=np.float32)
+    step = max(1, CHUNK // len(starts))
+    for first in range(0, len(squared), step):
+        found = lines @ nodes[:, first : first + step]
+        along, across = found[: len(starts)], found[len(starts) :]
         np.abs(along, out=along)
         along -= half
         np.maximum(along, 0, out=along)
-        across = across_u[:, None, :] - across_v[:, rows, None]
-        along *= along
-        across *= across
+        found *= found
         along += across
-        along.min(axis=0, out=squared[rows])
-    return np.sqrt(squared, out=squared)
+        along.min(axis=0, out=squared[first : first + step])
+    return np.sqrt(squared, out=squared).reshape(rows, columns)
 
 
 def _winding_numbers(points, window):

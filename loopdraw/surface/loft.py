@@ -12,8 +12,8 @@ import dataclasses
 import numpy as np
 import shapely
 
-from loopdraw.loops.geometry import following, signed_area
-from loopdraw.loops.nesting import touching_boxes
+from loopdraw.loops.geometry import points_after
+from loopdraw.loops.nesting import touching_boxes, without_repeats
 from loopdraw.surface.fields import LONGEST_SLOPE
 
 LEAST_DISTANCE = 1e-3  # between vertices of a ring, and between rings
@@ -87,10 +87,26 @@ class Bands:
         return np.stack([a, numbers[third], b], axis=1)
 
 
-def oriented(points, solid):
-    """The points of a loop, counter-clockwise around solid and clockwise around a hole."""
-    points = points[np.abs(following(points) - points).max(axis=1) > LEAST_DISTANCE]
-    return points if (signed_area(points) > 0) == solid else points[::-1]
+def oriented(loops):
+    """The points of all loops, counter-clockwise around solid and clockwise around holes.
+
+    Parameters
+    ----------
+    loops : nesting.Loops
+
+    Returns
+    -------
+    list of (k, 2) float
+    """
+    rings = without_repeats(loops.points, LEAST_DISTANCE)
+    sizes = np.array([len(ring) for ring in rings])
+    # Relative to a corner of its loop, so that small loops far from the origin keep their digits.
+    u, v = (np.concatenate(rings) - np.repeat(loops.low, sizes, axis=0)).T
+    after = points_after(sizes)
+    loop = np.repeat(np.arange(len(rings)), sizes)
+    area = np.bincount(loop, u * v[after] - u[after] * v, len(rings))
+    turned = ((area > 0) != loops.solid).tolist()
+    return [ring[::-1] if turn else ring for ring, turn in zip(rings, turned, strict=True)]
 
 
 def find_bands(loops, slabs, heights):
@@ -110,7 +126,7 @@ def find_bands(loops, slabs, heights):
     rings : list of (k, 2) float, the points of each loop, oriented
     bands : Bands
     """
-    rings = [oriented(*loop) for loop in zip(loops.points, loops.solid, strict=True)]
+    rings = oriented(loops)
     rough = np.array([not all(group.continues for group in groups) for groups in slabs])
     many = np.flatnonzero([len(ring) > MOST_POINTS for ring in rings])
     unfit = loops.plane[np.append(_crossing(rings, loops.plane), many).astype(int)]
@@ -127,9 +143,10 @@ def find_bands(loops, slabs, heights):
         shift=np.array([(0.0, 0.0) if g.shift is None else g.shift for g in groups]),
     )
     band, below, above, _ = bands.edges()
-    tangents = np.concatenate([following(ring) - ring for ring in rings])
-    back = np.concatenate([ring[np.arange(-1, len(ring) - 1)] - ring for ring in rings])
     points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    after = points_after(np.diff(first))
+    tangents, back = points[after] - points, np.empty_like(points)
+    back[after] = -tangents
     ends = points[first[bands.lower[band]] + below], points[first[bands.upper[band]] + above]
     # How far each edge moves across its loop; what it moves along the loop, on either side of a
     # corner, does not matter.
