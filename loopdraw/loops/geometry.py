@@ -159,6 +159,14 @@ def following(values):
     return np.concatenate([values[1:], values[:1]])
 
 
+def points_after(sizes):
+    """For closed loops of some sizes, one after the other: the index of the point after each."""
+    after = np.arange(1, sizes.sum() + 1)
+    ends = np.cumsum(sizes)[sizes > 0]
+    after[ends - 1] = ends - sizes[sizes > 0]
+    return after
+
+
 def resample_loop(loop, n_points):
     """Points evenly spaced along a closed loop, all distinct, from its first point on.
 

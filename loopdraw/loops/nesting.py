@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import shapely
 
-from loopdraw.loops.geometry import following
+from loopdraw.loops.geometry import points_after
 
 PAIRS_AT_ONCE = 1000  # in one call of the geometry library, which no time limit can interrupt
 
@@ -70,7 +70,7 @@ def collect_loops(points, planes, least_area):
     -------
     Loops
     """
-    points = [loop[(loop != following(loop)).any(axis=1)] for loop in points]
+    points = without_repeats(points)
     kept = [i for i, loop in enumerate(points) if len(loop) > 2]
     points, planes = [points[i] for i in kept], np.asarray(planes, dtype=int)[kept]
     polygons = _polygons(points)
@@ -95,6 +95,16 @@ def collect_loops(points, planes, least_area):
     return loops
 
 
+def without_repeats(points, distance=0.0):
+    """Loops (k, 2) without the points that lie as close as this to the next, in u and in v."""
+    if not points:
+        return []
+    sizes, everything = np.array([len(loop) for loop in points]), np.concatenate(points)
+    distinct = (np.abs(everything[points_after(sizes)] - everything) > distance).any(axis=1)
+    ends = np.cumsum(np.bincount(np.repeat(np.arange(len(sizes)), sizes), distinct, len(sizes)))
+    return np.split(everything[distinct], ends[:-1].astype(int))
+
+
 def nesting_depths(loops):
     """How many other loops of the same plane each loop lies inside.
 
@@ -114,7 +124,7 @@ def nesting_depths(loops):
     polygons = _polygons([loops[i] for i in index])
     area = shapely.area(polygons)
     inner, outer = shapely.STRtree(polygons).query(polygons)  # pairs whose boxes touch
-    inner, _ = _nested(polygons, area, inner, outer)
+    inner, _, _ = _nested(polygons, area, inner, outer)
     depths[index] = np.bincount(inner, minlength=len(index))
     return depths
 
@@ -137,15 +147,29 @@ def _polygons(points):
 
 
 def _nested(polygons, area, inner, outer):
-    """Of pairs of polygons, two (m,) int, those in which the first lies inside the second.
+    """Of pairs of polygons, those in which the first lies inside the second.
 
     Of two polygons with the same area the one listed later counts as the smaller one.
+
+    Parameters
+    ----------
+    polygons : (n,) shapely geometries
+    area : (n,) float
+    inner, outer : (m,) int, the pairs
+
+    Returns
+    -------
+    inner, outer : (m,) int
+    wholly : (m,) bool, whether the second has the first inside without touching it
     """
     smaller = (area[inner] < area[outer]) | ((area[inner] == area[outer]) & (inner > outer))
     inner, outer = inner[smaller], outer[smaller]
-    shared = shared_areas(polygons[inner], polygons[outer])
-    nested = shared > 0.5 * area[inner]
-    return inner[nested], outer[nested]
+    wholly = in_parts(shapely.contains_properly, polygons[outer], polygons[inner]) > 0
+    nested = wholly.copy()
+    rest = np.flatnonzero(~wholly)
+    shared = shared_areas(polygons[inner[rest]], polygons[outer[rest]])
+    nested[rest] = shared > 0.5 * area[inner[rest]]
+    return inner[nested], outer[nested], wholly[nested]
 
 
 def shared_areas(polygons, others):
@@ -187,13 +211,22 @@ def _covariances(points):
 def _nest(loops):
     """Set the depth, parent and region of every loop."""
     touching = touching_boxes(loops.plane, loops.low, loops.high, 0)
-    inner, outer = _nested(loops.polygons, loops.area, *touching)
+    inner, outer, wholly = _nested(loops.polygons, loops.area, *touching)
     loops.depth = np.bincount(inner, minlength=len(loops))
     loops.regions = loops.polygons.copy()
     loops.parent = np.full(len(loops), -1)
     direct = loops.depth[inner] == loops.depth[outer] + 1
-    loops.parent[inner[direct]] = outer[direct]
-    for child, parent in zip(inner[direct], outer[direct], strict=True):
+    inner, outer, wholly = inner[direct], outer[direct], wholly[direct]
+    loops.parent[inner] = outer
+    # Most loops have one loop inside, which needs no computing.
+    plain = shapely.get_type_id(loops.polygons) == shapely.GeometryType.POLYGON
+    alone = wholly & plain[inner] & plain[outer]
+    alone &= np.bincount(outer, minlength=len(loops))[outer] == 1
+    rings, holes = (
+        shapely.get_exterior_ring(loops.polygons[of_pair[alone]]) for of_pair in (outer, inner)
+    )
+    loops.regions[outer[alone]] = shapely.polygons(rings, holes[:, None])
+    for child, parent in zip(inner[~alone], outer[~alone], strict=True):
         loops.regions[parent] = shapely.difference(loops.regions[parent], loops.polygons[child])
     # A / P is half the width of a strip or a ring, and half the radius of a disc, for which the
     # isoperimetric quotient 4 pi A / P^2 is 1.

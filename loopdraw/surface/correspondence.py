@@ -16,6 +16,7 @@ a hole over open space           it opens to the outside
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import shapely
@@ -69,7 +70,10 @@ class Taper:
 
 @dataclasses.dataclass
 class Group:
-    """Loops of one kind that belong together: `lower` on one plane, `upper` on the next."""
+    """Loops of one kind that belong together: `lower` on one plane, `upper` on the next.
+
+    `members` are both.
+    """
 
     slab: int
     solid: bool
@@ -82,9 +86,8 @@ class Group:
     taper: Taper | None = None  # of a loop on one plane only, unless it opens to the outside
     ends_with_parent: bool = False  # a hole in solid that ends
 
-    @property
-    def members(self):
-        return np.concatenate([self.lower, self.upper])
+    def __post_init__(self):
+        self.members = np.concatenate([self.lower, self.upper])
 
     @property
     def continues(self):
@@ -123,8 +126,10 @@ def group_loops(loops, heights):
             groups[-1].shift = _shift(loops, groups[-1])
     continued = _set_ends(loops, groups, np.bincount(label)[label] == 1)
     _lean(loops, groups, np.diff(heights), continued)
-    groups.sort(key=lambda group: group.depth)
-    return [[group for group in groups if group.slab == k] for k in range(len(heights) - 1)]
+    slabs = [[] for _ in heights[1:]]
+    for group in sorted(groups, key=lambda group: group.depth):
+        slabs[group.slab].append(group)
+    return slabs
 
 
 def _links(loops, gaps):
@@ -132,10 +137,9 @@ def _links(loops, gaps):
     lower, upper = touching_boxes(loops.plane, loops.low, loops.high, 1)
     same = loops.solid[lower] == loops.solid[upper]
     lower, upper = lower[same], upper[same]
-    region_area = shapely.area(loops.regions)
-    shared = shared_areas(loops.regions[lower], loops.regions[upper])
-    share = shared / np.minimum(region_area[lower], region_area[upper])
-    linked = share > LEAST_OVERLAP
+    linked = _surely_alike(loops, lower, upper)
+    rest = np.flatnonzero(~linked)
+    linked[rest] = _shares(loops, lower[rest], upper[rest]) > LEAST_OVERLAP
     # The thin wall of a slanting bowl: the rings do not overlap, the discs they bound do.
     thin = np.flatnonzero(~linked)
     pairs = loops.polygons[lower[thin]], loops.polygons[upper[thin]]
@@ -148,8 +152,8 @@ def _links(loops, gaps):
     crossing = (
         (above[lower] >= 0) & (above[lower] != upper)
         & (below[upper] >= 0) & (below[upper] != lower)
-        & (share[linked] < LEAST_JOINT)
     )  # fmt: skip
+    crossing[crossing] = _shares(loops, lower[crossing], upper[crossing]) < LEAST_JOINT
     lower, upper = lower[~crossing], upper[~crossing]
 
     lone_below, lone_above = np.ones(len(loops), dtype=bool), np.ones(len(loops), dtype=bool)
@@ -162,6 +166,33 @@ def _links(loops, gaps):
                 lone_below[a] = lone_above[b] = False
                 links.append(([a], [b]))
     return tuple(np.concatenate(ends).astype(int) for ends in zip(*links, strict=True))
+
+
+def _shares(loops, lower, upper):
+    """The share of the smaller one of two regions that overlaps the other, (m,) float."""
+    regions = loops.regions[lower], loops.regions[upper]
+    return shared_areas(*regions) / np.minimum(*map(shapely.area, regions))
+
+
+def _surely_alike(loops, lower, upper):
+    """Whether two loops enclose the same for more than half of what they enclose together.
+
+    Where this is true it is, but not the other way round: it looks at boxes and at loops inside
+    others. This spares most of the overlaps, which take long.
+    """
+    box = np.maximum(loops.high[lower], loops.high[upper])
+    box -= np.minimum(loops.low[lower], loops.low[upper])
+    areas = loops.area[lower], loops.area[upper]
+    both = areas[0] + areas[1]
+    alike = 3 * (both - box[:, 0] * box[:, 1]) > both
+    rest = np.flatnonzero(~alike & (2 * np.minimum(*areas) > np.maximum(*areas)))
+    below_is_smaller = areas[0][rest] < areas[1][rest]
+    larger, smaller = (
+        loops.polygons[np.where(of_larger, upper[rest], lower[rest])]
+        for of_larger in (below_is_smaller, ~below_is_smaller)
+    )
+    alike[rest] = in_parts(shapely.contains, larger, smaller) > 0
+    return alike
 
 
 def _successors(loops, gaps):
@@ -213,12 +244,14 @@ def _moved(polygon, shift):
 
 
 def _shift(loops, group):
-    if len(group.lower) != 1 or len(group.upper) != 1:
+    if not group.continues:
         return None
-    a, b = group.lower[0], group.upper[0]
+    a, b = group.members.tolist()
+    (u, v), (u_above, v_above) = loops.centroid[[a, b]].tolist()
+    thickness = min(loops.thickness[a], loops.thickness[b])
+    if math.hypot(u_above - u, v_above - v) < STRAIGHT_SHIFT * thickness:
+        return None
     shift = loops.centroid[b] - loops.centroid[a]
-    if np.hypot(*shift) < STRAIGHT_SHIFT * min(loops.thickness[a], loops.thickness[b]):
-        return None
     straight = _likeness(loops.polygons[a], loops.polygons[b])
     moved = _likeness(_moved(loops.polygons[a], shift), loops.polygons[b])
     return shift if moved > max(LEAST_LIKENESS, straight) else None
@@ -234,7 +267,7 @@ def _set_ends(loops, groups, lone):
     n = len(loops)
     continued = np.full((2, n), -1)
     for group in groups:
-        if len(group.lower) == 1 and len(group.upper) == 1:
+        if group.continues:
             continued[0, group.upper], continued[1, group.lower] = group.lower, group.upper
     for group in groups:
         if len(group.members) > 1:

@@ -8,7 +8,7 @@ moved back.
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
 from loopdraw.loops.geometry import following
 
@@ -18,13 +18,16 @@ MOST_MOVEMENT = 6  # cells per slab: boundaries that move farther are ledges, no
 BLENDING_OVERLAP = 2  # cells by which blends of separate loops may overlap and stay separate
 FAR = np.float32(1e6)
 THINNEST = 1.5  # cells: a strip this wide holds connected nodes, in any direction
-CHUNK = 60_000  # distances computed at once, so that they stay in the processor's cache
+CHUNK = 40_000  # distances computed at once, so that they stay in the processor's cache
 
 
 class LoopFields:
-    """The field of a solid on some planes of its loops and in the slabs between them."""
+    """The field of a solid on the planes of its loops and in the slabs between them.
 
-    def __init__(self, loops, slabs, heights, shape, first, last):
+    Each loop's field is computed when it is first needed.
+    """
+
+    def __init__(self, loops, slabs, heights, shape):
         """
         Parameters
         ----------
@@ -32,24 +35,37 @@ class LoopFields:
         slabs : list of lists of correspondence.Group
         heights : (P,) float
         shape : (rows, columns) of the grid
-        first, last : int, the first and last of the planes
         """
-        self.loops, self.heights, self.shape = loops, heights, shape
-        self.first, self.last = first, last
-        self.slabs = slabs = [groups if first <= k < last else [] for k, groups in enumerate(slabs)]
-        boxes = self._loop_boxes()
+        self.loops, self.slabs, self.heights, self.shape = loops, slabs, heights, shape
+        boxes = self._loop_boxes().tolist()
         self.group_windows = [[self._window(group, boxes) for group in groups] for groups in slabs]
         # Each loop's field must cover the windows of the groups below and above it.
         for group, window in zip(sum(slabs, []), sum(self.group_windows, []), strict=True):
             for i in group.members:
-                boxes[i, ::2] = np.minimum(boxes[i, ::2], window[::2])
-                boxes[i, 1::2] = np.maximum(boxes[i, 1::2], window[1::2])
+                boxes[i] = _around([boxes[i], window])
         self.windows = [tuple(box) for box in boxes]
-        self.fields = {
-            i: loop_field(loops.points[i], self.windows[i])
-            for i in np.flatnonzero((loops.plane >= first) & (loops.plane <= last))
-        }
-        self.planes = [self._plane(k) if first <= k <= last else None for k in range(len(heights))]
+        self._fields, self._planes = {}, {}
+
+    def loop(self, i):
+        """The field of what one loop encloses, on its window, (2, rows, columns) float32."""
+        if i not in self._fields:
+            self._fields[i] = loop_field(self.loops.points[i], self.windows[i])
+        return self._fields[i]
+
+    def plane(self, k):
+        """The field of plane k, (2, rows, columns) float32; None if it has no loop."""
+        if k not in self._planes:
+            self._planes[k] = self._plane(k)
+        return self._planes[k]
+
+    def n_outlines(self, k):
+        """How many outlines marching cubes makes on plane k from its field."""
+        inside = np.zeros(self.shape, dtype=bool)
+        inside[1:-1, 1:-1] = self.plane(k)[0, 1:-1, 1:-1] < 0
+        # Each outline lies between a part of the inside and one of the outside, and these form a
+        # tree. Across a corner, marching cubes joins the outside.
+        n_inside, n_outside = label(inside)[1], label(~inside, np.ones((3, 3)))[1]
+        return n_inside + n_outside - 1
 
     def _loop_boxes(self):
         """First and last row and column (n, 4) of the nodes on and around each loop."""
@@ -62,20 +78,16 @@ class LoopFields:
         """(first row, last row + 1, first column, last column + 1) that a group takes part in."""
         if _opens(group):
             return (0, self.shape[0], 0, self.shape[1])
-        members = group.members if group.leans_on < 0 else [*group.members, group.leans_on]
-        (top, _, left, _), (_, bottom, _, right) = (
-            extreme(boxes[members], axis=0) for extreme in (np.min, np.max)
-        )
-        return (top, bottom, left, right)
+        members = [boxes[i] for i in group.members]
+        return _around(members if group.leans_on < 0 else [*members, boxes[group.leans_on]])
 
     def _plane(self, k):
-        """The field of plane k, (2, rows, columns) float32; None if it has no loop."""
         members = self.loops.on_plane(k)
         if not len(members):
             return None
         field = empty_field(self.shape)
         for i in members:
-            _merge(field, self.fields[i], self.windows[i], self.loops.solid[i])
+            _merge(field, self.loop(i), self.windows[i], self.loops.solid[i])
         return field
 
     def slab(self, k, fractions):
@@ -108,7 +120,7 @@ class LoopFields:
         lower, upper = self._union(group.lower, window), self._union(group.upper, window)
         t = fractions[:, None, None]
         if _opens(group):
-            outside = np.negative(_cut(self.planes[group.slab + (upper is None)], window))
+            outside = np.negative(_cut(self.plane(group.slab + (upper is None)), window))
             return _mix(outside if lower is None else lower, outside if upper is None else upper, t)
         if lower is None or upper is None:
             t = t if upper is None else 1 - t
@@ -151,7 +163,7 @@ class LoopFields:
         if not len(members):
             return None
         largest_first = members[np.argsort(-self.loops.area[members], kind="stable")]
-        parts = [_cut(self.fields[i], window, self.windows[i]) for i in largest_first]
+        parts = [_cut(self.loop(i), window, self.windows[i]) for i in largest_first]
         union = parts[0].copy() if len(parts) > 1 else parts[0]
         for part in parts[1:]:
             _merge(union, part, window, solid=True, origin=window)
@@ -181,6 +193,12 @@ def _cut(field, window, origin=(0, 0, 0, 0)):
     """The part of a field inside a window; the field itself starts at `origin`."""
     rows = slice(window[0] - origin[0], window[1] - origin[0])
     return field[..., rows, window[2] - origin[2] : window[3] - origin[2]]
+
+
+def _around(windows):
+    """The window around some windows."""
+    top, bottom, left, right = zip(*windows, strict=True)
+    return (min(top), max(bottom), min(left), max(right))
 
 
 def _common(window, other):
@@ -339,29 +357,37 @@ def signed_distances(points, window):
 
 def _segment_distances(starts, ends, window):
     """Distances from grid nodes to the nearest of some segments, (rows, columns) float32."""
-    v = np.arange(window[0], window[1], dtype=np.float32)
-    u = np.arange(window[2], window[3], dtype=np.float32)
-    edges, middles = ends - starts, ((starts + ends) / 2).astype(np.float32)
+    rows, columns = window[1] - window[0], window[3] - window[2]
+    # From the middle of the window, so that few digits are lost.
+    middle = np.array([window[2] + (columns - 1) / 2, window[0] + (rows - 1) / 2])
+    nodes = np.ones((3, rows, columns), dtype=np.float32)
+    nodes[0] = np.arange(columns) - (columns - 1) / 2
+    nodes[1] = (np.arange(rows) - (rows - 1) / 2)[:, None]
+    nodes = nodes.reshape(3, -1)
+    edges, middles = ends - starts, (starts + ends) / 2 - middle
     lengths = np.hypot(edges[:, 0], edges[:, 1])
-    tangent_u, tangent_v = (edges / lengths[:, None]).astype(np.float32).T[:, :, None]
-    half = (lengths / 2).astype(np.float32)[:, None, None]
-    from_u, from_v = u - middles[:, :1], v - middles[:, 1:]  # (k, columns), (k, rows)
-    along_u, along_v = from_u * tangent_u, from_v * tangent_v
-    across_u, across_v = from_u * tangent_v, from_v * tangent_u
-    squared = np.empty((len(v), len(u)), dtype=np.float32)
-    step = max(1, CHUNK // (len(starts) * len(u)))
-    for row in range(0, len(v), step):
-        rows = slice(row, row + step)
-        along = along_u[:, None, :] + along_v[:, rows, None]
+    tangent_u, tangent_v = edges.T / lengths
+    # Times the nodes, the first half gives how far a node lies along each segment from its middle,
+    # the second half how far across.
+    lines = np.empty((2, len(starts), 3), dtype=np.float32)
+    lines[0, :, 0], lines[0, :, 1] = tangent_u, tangent_v
+    lines[1, :, 0], lines[1, :, 1] = tangent_v, -tangent_u
+    lines[0, :, 2] = -tangent_u * middles[:, 0] - tangent_v * middles[:, 1]
+    lines[1, :, 2] = -tangent_v * middles[:, 0] + tangent_u * middles[:, 1]
+    lines = lines.reshape(-1, 3)
+    half = (lengths / 2).astype(np.float32)[:, None]
+    squared = np.empty(rows * columns, dtype=np.float32)
+    step = max(1, CHUNK // len(starts))
+    for first in range(0, len(squared), step):
+        found = lines @ nodes[:, first : first + step]
+        along, across = found[: len(starts)], found[len(starts) :]
         np.abs(along, out=along)
         along -= half
         np.maximum(along, 0, out=along)
-        across = across_u[:, None, :] - across_v[:, rows, None]
-        along *= along
-        across *= across
+        found *= found
         along += across
-        along.min(axis=0, out=squared[rows])
-    return np.sqrt(squared, out=squared)
+        along.min(axis=0, out=squared[first : first + step])
+    return np.sqrt(squared, out=squared).reshape(rows, columns)
 
 
 def _winding_numbers(points, window):

@@ -12,12 +12,11 @@ import dataclasses
 import numpy as np
 import shapely
 
-from loopdraw.loops.geometry import following, signed_area
-from loopdraw.loops.nesting import touching_boxes
+from loopdraw.loops.geometry import points_after
+from loopdraw.loops.nesting import touching_boxes, without_repeats
 from loopdraw.surface.fields import LONGEST_SLOPE
 
 LEAST_DISTANCE = 1e-3  # between vertices of a ring, and between rings
-FAR = 1e6
 MOST_POINTS = 256  # of a ring; finer ones are left to marching cubes
 
 
@@ -88,10 +87,26 @@ class Bands:
         return np.stack([a, numbers[third], b], axis=1)
 
 
-def oriented(points, solid):
-    """The points of a loop, counter-clockwise around solid and clockwise around a hole."""
-    points = points[np.abs(following(points) - points).max(axis=1) > LEAST_DISTANCE]
-    return points if (signed_area(points) > 0) == solid else points[::-1]
+def oriented(loops):
+    """The points of all loops, counter-clockwise around solid and clockwise around holes.
+
+    Parameters
+    ----------
+    loops : nesting.Loops
+
+    Returns
+    -------
+    list of (k, 2) float
+    """
+    rings = without_repeats(loops.points, LEAST_DISTANCE)
+    sizes = np.array([len(ring) for ring in rings])
+    # Relative to a corner of its loop, so that small loops far from the origin keep their digits.
+    u, v = (np.concatenate(rings) - np.repeat(loops.low, sizes, axis=0)).T
+    after = points_after(sizes)
+    loop = np.repeat(np.arange(len(rings)), sizes)
+    area = np.bincount(loop, u * v[after] - u[after] * v, len(rings))
+    turned = ((area > 0) != loops.solid).tolist()
+    return [ring[::-1] if turn else ring for ring, turn in zip(rings, turned, strict=True)]
 
 
 def find_bands(loops, slabs, heights):
@@ -111,7 +126,7 @@ def find_bands(loops, slabs, heights):
     rings : list of (k, 2) float, the points of each loop, oriented
     bands : Bands
     """
-    rings = [oriented(*loop) for loop in zip(loops.points, loops.solid, strict=True)]
+    rings = oriented(loops)
     rough = np.array([not all(group.continues for group in groups) for groups in slabs])
     many = np.flatnonzero([len(ring) > MOST_POINTS for ring in rings])
     unfit = loops.plane[np.append(_crossing(rings, loops.plane), many).astype(int)]
@@ -128,9 +143,10 @@ def find_bands(loops, slabs, heights):
         shift=np.array([(0.0, 0.0) if g.shift is None else g.shift for g in groups]),
     )
     band, below, above, _ = bands.edges()
-    tangents = np.concatenate([following(ring) - ring for ring in rings])
-    back = np.concatenate([ring[np.arange(-1, len(ring) - 1)] - ring for ring in rings])
     points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    after = points_after(np.diff(first))
+    tangents, back = points[after] - points, np.empty_like(points)
+    back[after] = -tangents
     ends = points[first[bands.lower[band]] + below], points[first[bands.upper[band]] + above]
     # How far each edge moves across its loop; what it moves along the loop, on either side of a
     # corner, does not matter.
@@ -179,40 +195,83 @@ def make_bands(rings, slab, lower, upper, shift):
     -------
     Bands
     """
-    each = np.arange(len(slab))
-    sizes = np.array([[len(rings[i]) for i in loops] for loops in (lower, upper)])
-    most = sizes.max(axis=1)
-    padded = [np.full((len(slab), n, 2), far) for n, far in zip(most, (FAR, -FAR), strict=True)]
-    for side, loops in zip(padded, (lower, upper), strict=True):
-        for row, i in zip(side, loops, strict=True):
-            row[: len(rings[i])] = rings[i]
-    padded[0] += shift[:, None]
-    u, v = (padded[0][:, :, None, i] - padded[1][:, None, :, i] for i in (0, 1))
-    squared = u * u + v * v  # (b, most below, most above)
-    nearest = squared.reshape(len(slab), -1).argmin(axis=1)
-    starts = np.stack(np.unravel_index(nearest, most))
+    points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+    pairs = np.stack([lower, upper])
+    sizes = np.diff(first)[pairs]
+    starts = np.zeros(sizes.shape, dtype=int)
+    steps = np.zeros((sizes.sum(axis=0).max(), len(slab)), dtype=bool)
 
-    # Cell [d, band, i] is the edge between points i below and d - i above, counted from the starts.
-    n_steps = sizes.sum(axis=0)
-    below = np.arange(most[0] + 1)
-    above = np.arange(n_steps.max() + 1)[:, None] - below
-    cost = squared[
-        each[:, None],
-        (starts[0][:, None] + below) % sizes[0][:, None],
-        (starts[1][:, None] + above[:, None]) % sizes[1][:, None],
-    ]
-    total = np.full((len(slab), most[0] + 2), np.inf)  # one column more, on the left
-    total[:, 1] = cost[0, :, 0]
-    came = np.zeros(cost.shape, dtype=bool)  # from one point back on the lower ring
-    for d in range(1, len(cost)):
-        np.less(total[:, :-1], total[:, 1:], out=came[d])
-        total[:, 1:] = np.minimum(total[:, :-1], total[:, 1:]) + cost[d]
-    steps = np.zeros((len(cost) - 1, len(slab)), dtype=bool)
-    at = sizes[0].copy()
-    for d in range(len(cost) - 1, 0, -1):
-        steps[d - 1] = came[d, each, at] & (d <= n_steps)
-        at -= steps[d - 1]
+    def along(side, some, n_points):
+        """The first points of some bands' rings on a side, (b, n_points, 2), from `starts` on."""
+        place = starts[side, some, None] + np.arange(n_points)
+        found = points[first[pairs[side, some]][:, None] + place % sizes[side, some, None]]
+        return found if side else found + shift[some, None]
+
+    # The number of steps is that of the points of both rings, the work of each that of the smaller
+    # ring. So bands whose smaller ring is the upper one are computed apart.
+    fewer_above = sizes[0] > sizes[1]
+    for fewer, some in enumerate(map(np.flatnonzero, (~fewer_above, fewer_above))):
+        if not len(some):
+            continue
+        most = sizes[:, some].max(axis=1)
+        one, other = (along(side, some, most[side]) for side in (0, 1))
+        nearest = _squared(one[:, :, None], other[:, None]).reshape(len(some), -1).argmin(axis=1)
+        starts[:, some] = np.unravel_index(nearest, most)
+        one, other = (along(side, some, most[side] + 1) for side in (fewer, 1 - fewer))
+        way = _shortest_way(one, other, sizes[fewer, some], sizes[:, some].sum(axis=0), fewer)
+        steps[: len(way), some] = way
     return Bands(slab, lower, upper, shift, sizes, starts, steps)
+
+
+def _squared(points, others):
+    """Squared distances between points (..., 2)."""
+    u, v = points[..., 0] - others[..., 0], points[..., 1] - others[..., 1]
+    return u * u + v * v
+
+
+def _shortest_way(points, others, n_points, n_steps, above):
+    """The shortest ways from the first points of two rings, step by step, around both.
+
+    Parameters
+    ----------
+    points : (b, n, 2) float, of the rings with fewer points
+    others : (b, m, 2) float, of the others
+    n_points : (b,) int, of the rings with fewer points
+    n_steps : (b,) int, how many points both rings have
+    above : whether the rings with fewer points are those above
+
+    Returns
+    -------
+    (most steps, b) bool, as `steps` of Bands
+    """
+    squared = _squared(
+        np.ascontiguousarray(points.transpose(1, 0, 2))[:, None],
+        np.ascontiguousarray(others.transpose(1, 0, 2))[None],
+    )
+    (n, _, n_bands), most = squared.shape, n_steps.max()
+    # cost[d, i] is of the edges between the points i and the other points d - i: a view, since the
+    # next d and the next j are as far apart in memory, and the next i is one row less one farther.
+    # Where d - i does not lie in a row it holds costs of other edges, which no way can reach.
+    row, column, band = squared.strides
+    cost = np.lib.stride_tricks.as_strided(
+        squared, (most + 1, n, n_bands), (column, row - column, band), writeable=False
+    )
+    total = np.full((n + 1, n_bands), np.inf)  # one row more, ahead of the first point
+    total[1] = cost[0, 0]
+    step = np.zeros((most + 1, n, n_bands), dtype=bool)
+    from_point, from_other = total[:-1], total[1:]
+    lower, upper = (from_other, from_point) if above else (from_point, from_other)
+    for d in range(1, most + 1):
+        np.less(lower, upper, out=step[d])
+        np.minimum(from_point, from_other, out=from_other)
+        from_other += cost[d]
+    way = np.zeros((most, n_bands), dtype=bool)
+    each, at = np.arange(n_bands), n_points.copy()
+    for d in range(most, 0, -1):
+        inside = d <= n_steps
+        way[d - 1] = step[d, at, each] & inside
+        at -= (way[d - 1] != above) & inside
+    return way
 
 
 def open_rings(faces, level, ceilings):

@@ -4,7 +4,7 @@ Only positions change, never triangles, so a closed mesh stays closed.
 """
 
 import numpy as np
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array
 
 EVENING_STEPS = 12  # of spacing vertices along the loops
 CARRYING_STEPS = 6  # of spreading moves from the planes to what lies between
@@ -38,7 +38,8 @@ def polish(vertices, faces, plane, excess, ends, loops):
     faces : (m, 3) int
     loop : (n,) int, the loop that each vertex was moved onto, or -1
     """
-    normals, _ = _vertex_normals(vertices, faces)
+    around = _sums_around(faces, len(vertices))
+    normals, _ = _vertex_normals(vertices, faces, around)
     # The field was widened in the plane: a slanting surface rises less than it moves sideways.
     back = (excess * np.hypot(normals[:, 0], normals[:, 1]))[:, None] * normals
     back[plane != -1, 2] = 0
@@ -47,7 +48,7 @@ def polish(vertices, faces, plane, excess, ends, loops):
     laid, loop, arc = _lay_onto_loops(polished, faces, plane, curves)
     polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
     polished[plane >= 0] = laid[plane >= 0]
-    polished = _relax(polished, faces, fixed=plane >= 0, level=plane == IN_CAP)
+    polished = _relax(polished, faces, around, fixed=plane >= 0, level=plane == IN_CAP)
     between = plane == -1
     bottom, top = ends[between].T
     polished[between, 2] = polished[between, 2].clip(bottom + BESIDE_CAP, top - BESIDE_CAP)
@@ -68,14 +69,15 @@ def polish(vertices, faces, plane, excess, ends, loops):
 
 
 def volumes(vertices, faces):
-    """Volumes (m,) between the faces (m, 3) and the middle of the vertices (n, 3).
+    """Volumes (m,) below the faces (m, 3), down to the third coordinate's zero.
 
     Their sum is the volume inside a closed mesh, positive when its faces look outwards.
     """
-    x, y, z = (vertices - vertices.mean(axis=0)).T
-    a, b, c = faces.T
-    across = _cross((x[b], y[b], z[b]), (x[c], y[c], z[c]))
-    return (x[a] * across[0] + y[a] * across[1] + z[a] * across[2]) / 6
+    x, y, z = np.ascontiguousarray(vertices.T)
+    a, b, c = np.ascontiguousarray(faces.T)
+    x_a, y_a = x[a], y[a]
+    twice = (x[b] - x_a) * (y[c] - y_a) - (x[c] - x_a) * (y[b] - y_a)  # the area from above
+    return twice * (z[a] + z[b] + z[c]) / 6
 
 
 def _cross(a, b):
@@ -86,43 +88,48 @@ def _cross(a, b):
 def meeting(vertices):
     """Indices of vertices at the same place as another one."""
     place = np.round(vertices / SAME_PLACE).astype(np.int64) @ _HASH
-    _, index, count = np.unique(place, return_inverse=True, return_counts=True)
-    return np.flatnonzero(count[index] > 1)
+    in_order = np.sort(place)
+    twice = in_order[1:][in_order[1:] == in_order[:-1]]
+    return np.flatnonzero(np.isin(place, twice)) if len(twice) else np.zeros(0, dtype=int)
 
 
 # Three large odd numbers: different places get different sums, but for harmless accidents.
-# `np.unique(axis=0)` needs no such sums, but is six times slower.
+# `np.unique(axis=0)` needs no such sums, but is much slower.
 _HASH = np.array([6364136223846793005, 3935559000370003845, 2862933555777941757])
 
 
-def _vertex_normals(vertices, faces):
+def _sums_around(faces, n_vertices):
+    """A sparse array (n, m) whose product sums over the faces (m, 3) around each vertex."""
+    columns = np.arange(0, faces.size + 1, 3)
+    return csc_array((np.ones(faces.size), faces.ravel(), columns), (n_vertices, len(faces)))
+
+
+def _vertex_normals(vertices, faces, around):
     """Unit normals (n, 3), the area-weighted mean over the faces, and flatness (n,).
 
     The flatness is 1 where all faces around a vertex have the same normal, and less on edges.
     """
-    a, b, c = faces.T
-    coordinates = vertices.T
-    first = tuple(x[b] - x[a] for x in coordinates)
-    second = tuple(x[c] - x[a] for x in coordinates)
+    a, b, c = np.ascontiguousarray(faces.T)
+    first, second = [], []
+    for x in np.ascontiguousarray(vertices.T):
+        x_a = x[a]
+        first.append(x[b] - x_a)
+        second.append(x[c] - x_a)
     normals = _cross(first, second)  # of the faces, twice as long as their areas
     areas = np.sqrt(sum(component**2 for component in normals))
-    # A row per vertex, a column per face: the product sums over the faces around each vertex.
-    around = csc_array(
-        (np.ones(faces.size), faces.ravel(), np.arange(0, faces.size + 1, 3)),
-        shape=(len(vertices), len(faces)),
-    )
     sums = around @ np.stack([*normals, areas], axis=1)
     normals = sums[:, :3]
     lengths = np.maximum(np.sqrt(np.einsum("ni,ni->n", normals, normals)), 1e-12)
     return normals / lengths[:, None], lengths / np.maximum(sums[:, 3], 1e-12)
 
 
-def _relax(vertices, faces, fixed, level):
+def _relax(vertices, faces, around, fixed, level):
     """Move vertices along the surface towards the mean of their neighbours, but not off edges.
 
     Parameters
     ----------
     vertices : (n, 3) float; faces : (m, 3) int, of a closed oriented mesh
+    around : (n, m) sparse, as `_sums_around` returns it
     fixed : (n,) bool, vertices that stay
     level : (n,) bool, vertices that keep their third coordinate
 
@@ -130,19 +137,22 @@ def _relax(vertices, faces, fixed, level):
     -------
     (n, 3) float
     """
-    # In a closed oriented mesh each edge occurs once in each direction, so there are no duplicates.
-    start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
-    neighbours = csr_array((np.ones(len(start)), (start, end)), shape=(len(vertices),) * 2)
-    share = 1 / np.maximum(neighbours.sum(axis=1), 1)
-    normals, flatness = _vertex_normals(vertices, faces)
+    # Each edge is one of two faces. So the corners of all faces around a vertex are its neighbours
+    # twice, and the vertex itself as often as it has neighbours.
+    twice = 2.0 * np.maximum(np.bincount(faces.ravel(), minlength=len(vertices)), 1)[:, None]
+    normals, flatness = _vertex_normals(vertices, faces, around)
     normals[level] = (0, 0, 1)
     rate = 0.5 * np.clip((flatness - EDGE) / (1 - EDGE), 0, 1)
     rate[fixed], rate[level] = 0, 1
     rate = rate[:, None]
+    a, b, c = np.ascontiguousarray(faces.T)
     for _ in range(RELAXING_STEPS):
-        step = (neighbours @ vertices) * share[:, None] - vertices
+        step = around @ (vertices[a] + vertices[b] + vertices[c])
+        step /= twice
+        step -= 1.5 * vertices
         step -= np.einsum("ni,ni->n", step, normals)[:, None] * normals
-        vertices = vertices + rate * step
+        step *= rate
+        vertices = vertices + step
     return vertices
 
 
@@ -165,18 +175,22 @@ def _carry_on(moves, vertices, normals, faces, known):
     -------
     (n, 3) float
     """
-    start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
-    kept = ~known[start] & (vertices[start, 2] != vertices[end, 2])
+    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    height = vertices[:, 2]
+    kept = np.flatnonzero(~known[start] & (height[start] != height[end]))
     start, end = start[kept], end[kept]
     edges = vertices[end, :2] - vertices[start, :2]
     normal = normals[start, :2]
     sideways = edges[:, 0] * normal[:, 1] - edges[:, 1] * normal[:, 0]
-    weights = csr_array((1 / (0.1 + sideways**2) ** 2, (start, end)), shape=(len(vertices),) * 2)
-    share = 1 / np.maximum(weights.sum(axis=1), 1e-12)[:, None]
+    weights = 1 / (0.1 + sideways**2) ** 2
+    total = np.bincount(start, weights, len(vertices))
+    # The product sums over the edges at each vertex.
+    columns = np.arange(len(start) + 1)
+    mean = csc_array((weights / total[start], start, columns), (len(vertices), len(start)))
     moves = np.where(known[:, None], moves, 0.0)
     between = moves
     for _ in range(CARRYING_STEPS):
-        between = moves + share * (weights @ between)
+        between = moves + mean @ between[end]
     return between
 
 

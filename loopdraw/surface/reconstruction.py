@@ -122,20 +122,21 @@ def _surface(loops, slabs, heights, shape):
     vertices : (n, 3) float, u, v and height
     faces : (m, 3) int
     """
+    fields = LoopFields(loops, slabs, heights, shape)
     occupied = np.array([bool(groups) for groups in slabs])
     rings, bands = find_bands(loops, slabs, heights)
     if bands is not None:
         rough = occupied.copy()
         rough[bands.slab] = False
-        block = _blocks(rough, loops, slabs, heights, shape)
+        block = _blocks(rough, fields)
         smooth = occupied & ~rough
         if not smooth.any():
             return block[:2]
         mesh = join(*block, rings, bands.where(smooth[bands.slab]), loops, heights, smooth)
         if not len(meeting(mesh[0])) and volumes(*mesh).sum() > 0:
             return mesh
-    whole = [(_runs(occupied)[0][0], _runs(occupied)[-1][1])]
-    return _marched(whole, loops, slabs, heights, shape)[:2]
+    first, last = np.flatnonzero(occupied)[[0, -1]]
+    return _marched([(first, last + 1)], fields)[:2]
 
 
 def _runs(where):
@@ -144,7 +145,7 @@ def _runs(where):
     return list(zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True))
 
 
-def _blocks(rough, loops, slabs, heights, shape):
+def _blocks(rough, fields):
     """A mesh of the `rough` slabs by marching cubes, open towards the other slabs with loops.
 
     Marching cubes widens what is thin, so it may join loops or lose one. Where its mesh does not
@@ -156,14 +157,20 @@ def _blocks(rough, loops, slabs, heights, shape):
     faces : (m, 3) int
     around : dict from loops on open planes to their vertices (k,), oriented like the loops
     """
+    loops, slabs, heights = fields.loops, fields.slabs, fields.heights
     while True:
         runs = _runs(rough)
-        vertices, faces, loop = _marched(runs, loops, slabs, heights, shape)
         beyond = {}  # the slab on the other side of each open plane
         for first, last in runs:
             for k, slab in ((first, first - 1), (last, last)):
                 if 0 <= slab < len(slabs) and slabs[slab]:
                     beyond[k] = slab
+        # Most of those planes can be told from their fields alone.
+        for k, slab in beyond.items():
+            rough[slab] |= fields.n_outlines(k) != len(loops.on_plane(k))
+        if runs != _runs(rough):
+            continue
+        vertices, faces, loop = _marched(runs, fields)
         level = np.full(len(vertices), -1)
         for k in beyond:
             level[vertices[:, 2] == heights[k]] = k
@@ -181,7 +188,7 @@ def _blocks(rough, loops, slabs, heights, shape):
             return vertices, faces, around
 
 
-def _marched(runs, loops, slabs, heights, shape):
+def _marched(runs, fields):
     """Closed meshes of some runs of slabs by marching cubes, together as one.
 
     Returns
@@ -190,40 +197,46 @@ def _marched(runs, loops, slabs, heights, shape):
     faces : (m, 3) int
     loop : (n,) int, the loop that each vertex lies on, or -1
     """
-    parts, n_vertices = [], 0
-    for first, last in runs:
-        fields = LoopFields(loops, slabs, heights, shape, first, last)
-        vertices, faces, *rest = _without_splinters(*_march(*_layers(fields)))
-        ends = np.tile([vertices[:, 2].min(), vertices[:, 2].max()], (len(vertices), 1))
-        parts.append((vertices, faces + n_vertices, *rest, ends))
-        n_vertices += len(vertices)
-    if not parts:
+    if not runs:
         return np.zeros((0, 3)), np.zeros((0, 3), dtype=int), np.zeros(0, dtype=int)
-    return polish(*(np.concatenate(of_all) for of_all in zip(*parts, strict=True)), loops)
+    vertices, faces, plane, excess, run = _without_splinters(*_march(*_layers(runs, fields)))
+    ends = np.repeat([[np.inf, -np.inf]], len(runs), axis=0)
+    np.minimum.at(ends[:, 0], run, vertices[:, 2])
+    np.maximum.at(ends[:, 1], run, vertices[:, 2])
+    return polish(vertices, faces, plane, excess, ends[run], fields.loops)
 
 
-def _layers(fields):
-    """The field of the solid, layer by layer.
+def _layers(runs, fields):
+    """The field of the solid in some runs of slabs, layer by layer, and an empty layer around each.
 
     Returns
     -------
     field : (2, layers, rows, columns) float32
-    heights : (layers,) float
+    heights : (layers,) float; of no meaning where a layer is empty
     plane : (layers,) int, the plane of each layer, or -1
+    run : (layers,) int, the run that each layer belongs to, or -1 if it is empty
     """
-    stack, heights, planes = [], [], []
-    for k in range(fields.first, fields.last + 1):
-        empty = fields.planes[k] is None
-        stack.append(empty_field((1, *fields.shape)) if empty else fields.planes[k][:, None])
-        heights.append([fields.heights[k]])
-        planes.append([-1 if empty else k])
-        if k < fields.last:
-            fractions = _fractions(fields, k)
-            thickness = fields.heights[k + 1] - fields.heights[k]
-            stack.append(fields.slab(k, fractions))
-            heights.append(fields.heights[k] + fractions * thickness)
-            planes.append(np.full(len(fractions), -1))
-    return np.concatenate(stack, axis=1), np.concatenate(heights), np.concatenate(planes)
+    empty = empty_field((1, *fields.shape))
+    stack, heights, planes, of_run = [empty], [[0.0]], [[-1]], [[-1]]
+    for run, (first, last) in enumerate(runs):
+        for k in range(first, last + 1):
+            plane = fields.plane(k)
+            stack.append(empty if plane is None else plane[:, None])
+            heights.append([fields.heights[k]])
+            planes.append([-1 if plane is None else k])
+            of_run.append([run])
+            if k < last:
+                fractions = _fractions(fields, k)
+                thickness = fields.heights[k + 1] - fields.heights[k]
+                stack.append(fields.slab(k, fractions))
+                heights.append(fields.heights[k] + fractions * thickness)
+                planes.append(np.full(len(fractions), -1))
+                of_run.append(np.full(len(fractions), run))
+        stack.append(empty)
+        heights.append([0.0])
+        planes.append([-1])
+        of_run.append([-1])
+    return np.concatenate(stack, axis=1), *map(np.concatenate, (heights, planes, of_run))
 
 
 def _fractions(fields, k):
@@ -274,29 +287,30 @@ def _part_of_vertices(n_vertices, faces):
     return connected_components(graph, directed=False)[1]
 
 
-def _without_splinters(vertices, faces, plane, excess):
+def _without_splinters(vertices, faces, plane, excess, run):
     """Remove parts and hollows that come from no loop, for example where loops cross.
 
     They lie between two planes, or have almost no volume. Takes and returns what `_march` returns.
     """
     part = _part_of_vertices(len(vertices), faces)
-    if not part.any():
-        return vertices, faces, plane, excess
+    of_vertices = vertices, plane, excess, run
     volume = np.abs(np.bincount(part[faces[:, 0]], weights=volumes(vertices, faces)))
+    run_of_part = np.zeros(len(volume), dtype=int)
+    run_of_part[part] = run
+    largest = np.zeros(run.max() + 1)
+    np.maximum.at(largest, run_of_part, volume)
     on_loops = np.bincount(part, weights=plane >= 0) > 0
-    kept = (on_loops & (volume > SPLINTER)) | (volume == volume.max())
+    kept = (on_loops & (volume > SPLINTER)) | (volume == largest[run_of_part])
+    if kept.all():
+        return vertices, faces, plane, excess, run
     vertex_kept = kept[part]
     number = np.cumsum(vertex_kept) - 1
-    return (
-        vertices[vertex_kept],
-        number[faces[kept[part[faces[:, 0]]]]],
-        plane[vertex_kept],
-        excess[vertex_kept],
-    )
+    vertices, plane, excess, run = (values[vertex_kept] for values in of_vertices)
+    return vertices, number[faces[kept[part[faces[:, 0]]]]], plane, excess, run
 
 
-def _march(field, heights, plane):
-    """Marching cubes over the layers, closed by flat caps below the first and above the last.
+def _march(field, heights, plane, run):
+    """Marching cubes over layers as `_layers` returns them, closed by flat caps at empty layers.
 
     Returns
     -------
@@ -304,6 +318,7 @@ def _march(field, heights, plane):
     faces : (m, 3) int
     plane : (n,) int: plane of a vertex on a loop, IN_CAP inside an end cap, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane to keep walls apart
+    run : (n,) int, the run of slabs that a vertex belongs to
     """
     # Imported here because it is slow to import.
     from skimage.measure import marching_cubes
@@ -315,30 +330,29 @@ def _march(field, heights, plane):
     # What reaches the border of the grid is cut off and closed there.
     for border in (field[:, 0], field[:, -1], field[:, :, 0], field[:, :, -1]):
         np.maximum(border, 1, out=border)
-    outside = np.ones_like(field[:1])
+    field[run < 0] = 1
     # "lorensen" decides each face of a cell from its corners alone, so that cells always fit
     # together. The library's default method leaves holes in rare cases. Of two ways to join corners
     # across a face, "lorensen" joins the lower values. With the sign changed it joins the outside,
     # so that a narrow slanting gap stays open. "descent" makes faces look outwards in
     # (u, v, height), the reverse of the array's order.
     vertices, faces, _, _ = marching_cubes(
-        -np.concatenate([outside, field, outside]),
-        0.0,
-        method="lorensen",
-        gradient_direction="descent",
+        np.negative(field, out=field), 0.0, method="lorensen", gradient_direction="descent"
     )
-    layer = vertices[:, 0].astype(np.float64) - 1
-    capped = (layer < 0) | (layer > len(heights) - 1)
-    layer = np.clip(layer, 0, len(heights) - 1)
-    whole = (layer == np.floor(layer)) & ~capped
-    plane_of_vertex = np.where(whole, plane[layer.astype(int)], -1)
+    layer = vertices[:, 0].astype(np.float64)
+    below, above = np.floor(layer).astype(int), np.ceil(layer).astype(int)
+    # The caps lie on the layer next to an empty one.
+    from_below, to_above = run[above] < 0, run[below] < 0
+    capped = from_below | to_above
+    below, above = np.where(to_above, above, below), np.where(from_below, below, above)
+    layer = np.clip(layer, below, above)
+    plane_of_vertex = np.where(below == above, plane[below], -1)
     plane_of_vertex[capped] = IN_CAP
-    vertices = np.stack(
-        [vertices[:, 2], vertices[:, 1], np.interp(layer, np.arange(len(heights)), heights)], axis=1
-    ).astype(np.float64)
+    height = heights[below] + (layer - below) * (heights[above] - heights[below])
+    vertices = np.stack([vertices[:, 2], vertices[:, 1], height], axis=1).astype(np.float64)
     at = np.stack([layer, vertices[:, 1], vertices[:, 0]])
     excess = map_coordinates(thickening, at, order=1) if thickening.any() else np.zeros(len(layer))
-    return vertices, faces.astype(np.intp), plane_of_vertex, excess
+    return vertices, faces.astype(np.intp), plane_of_vertex, excess, run[below]
 
 
 # ------------------------------------------------------------------------------- the paper's way
