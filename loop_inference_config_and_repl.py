@@ -65,6 +65,7 @@ class LoopInferenceSettings:
     no_polyscope: bool = False  # show no windows
     seed: int | None = None  # None: another one in each session
     prior: object = None  # what random latents are drawn from; None: the standard normal
+    n_planes: int | None = None  # None: not known here, so a wrong plane fails when it is run
 
     def __post_init__(self):
         self.prior = self.prior or NormalPrior(self.latent_size)

@@ -98,6 +98,7 @@ def session(options, workers):
             no_polyscope=bool(os.environ.get("NO_POLYSCOPE")),
             seed=options.seed,
             prior=model.prior,
+            n_planes=info.n_planes,
         ),
         engine,
         cluster=cluster,

@@ -58,6 +58,7 @@ class Session:
             self.options.latent_size,
             self.engine.info.representation.n_features,
             seed=3,
+            n_planes=self.engine.info.n_planes,
         )
         self.repl = InferenceREPL(settings, self.engine, stdout=io.StringIO())
         self.folder = Path(self.options.save_dir) / "inference"

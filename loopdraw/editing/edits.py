@@ -277,6 +277,24 @@ def check_edit(edit, representation, n_timesteps, n_planes):
         )
 
 
+def check_completion(plane, n_planes, with_loops=None):
+    """UserError when a shape cannot be completed from this plane on.
+
+    Parameters
+    ----------
+    plane : int, the first plane that is made anew
+    n_planes : int, of the model
+    with_loops : (n,) int, the planes that the shape has loops on; None: not known yet
+    """
+    if not 0 < plane < n_planes - 1:
+        raise UserError(
+            f"complete: plane {plane}; the planes below it are kept, so it is one from 1 to "
+            f"{n_planes - 2}"
+        )
+    if with_loops is not None and not (with_loops < plane).any():
+        raise UserError(f"complete: no loop lies below plane {plane}, so there is nothing to keep")
+
+
 # For intervention functions: each takes a loop as they get it, a (1, F) array that is not
 # normalised, and returns a changed copy. The flag stays as it is.
 

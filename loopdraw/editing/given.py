@@ -14,6 +14,7 @@ import torch
 
 from loopdraw.data.dataset import batch_of, order_ties
 from loopdraw.editing.decoding import EditedDecoder
+from loopdraw.editing.edits import check_completion
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import plane_heights, sort_by_area
 from loopdraw.loops.representations import canonical_polyline, eos_timestep, loops_to_sequence
@@ -193,15 +194,8 @@ def complete(model, given, plane, n, rng):
     UserError
         When the plane is the first, the last or none, or no loop lies below it.
     """
-    last = model.info.n_planes - 1
-    if not 0 < plane < last:
-        raise UserError(
-            f"complete: plane {plane}; the planes below it are kept, so it is one from 1 to "
-            f"{last - 1}"
-        )
+    check_completion(plane, model.info.n_planes, given.planes)
     kept = given.below(plane)
-    if not kept.loops:
-        raise UserError(f"complete: no loop lies below plane {plane}, so there is nothing to keep")
     # Descending brings latents near, so they need not settle: that takes a decoding each.
     prior = model.prior.prior if isinstance(model.prior, SettledPrior) else model.prior
     drawn = prior.draw(rng, DRAWN)

@@ -82,8 +82,8 @@ def load_slices(path):
     """
     arrays = load_npz(path, required=_SLICES_KEYS, what="a slices file")
     points, segments = arrays["loop_pts_packed"], arrays["loop_conn_arr_packed"]
-    planes = arrays["planes"].astype(np.float64)
     try:
+        planes = arrays["planes"].astype(np.float64)
         point_blocks = _blocks(points, ~np.isfinite(points).all(axis=1))
         segment_blocks = _blocks(segments, (segments < 0).any(axis=1))
         if planes.shape != (len(planes), 4, 3):
@@ -98,7 +98,7 @@ def load_slices(path):
             for block, connectivity in zip(point_blocks, segment_blocks, strict=True)
             for loop in _split_loops(block, connectivity)
         ]
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError) as error:  # of words in place of numbers
         raise UserError(
             f"{path}: not a slices file, or damaged ({error}); make it again with --save"
         ) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loopdraw.editing.edit_files import EditFile, load_edits
+from loopdraw.editing.edits import check_completion
 from loopdraw.files import UserError
 from loopdraw.options import number
 from loopdraw.prompt.variables import LATENT_HELP
@@ -296,6 +297,9 @@ def parse_submit(words, reader, n_items, awaited=()):
         return [Decode(text=text(given.z), operands=(operand,), given=shape, **common)]
     if verb == "complete":
         operand, shape = reader.shape(given.z, awaited)
+        if reader.settings.n_planes is not None:
+            planes = None if shape is None else shape.planes
+            check_completion(given.plane, reader.settings.n_planes, planes)
         return [
             Completion(
                 text=text(given.z, given.plane, f"{i + 1}/{given.n}"),

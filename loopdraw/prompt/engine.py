@@ -209,7 +209,8 @@ class InferenceEngine:
             if time.monotonic() - started >= due:
                 due = time.monotonic() - started + NEXT_NOTE
                 self.report(
-                    f"checking samples: {n_settled} of {len(shapes)} done, {n_drawn} shapes drawn"
+                    f"checking samples: {n_settled} of {len(shapes)} done, "
+                    f"{counted(n_drawn, 'shape')} drawn"
                 )
 
         checked = draw_checked(self.model, [shape.z for shape in shapes], seeds, report)

@@ -513,6 +513,7 @@ def test_the_prompt_completes(session):
         ("submit decode ? --edit edit.json --after soon", "none of regenerate, keep and a number"),
         ("submit decode gt:1 --intervene", "goes with a latent"),
         ("submit complete gt:1 0 2", "at least 1"),
+        ("submit complete ? 40 2", "it is one from 1 to"),
         ("submit decode |other.npz", "planes are not those of the model"),
     ],
 )
@@ -521,6 +522,7 @@ def test_mistakes_are_one_line(session, capsys, line, reason):
     save_edits("edit.json", session.engine.info.representation, np.zeros(8), edits)
     save_slices("other.npz", make_planes("y", 3, -0.1, 0.123), [[EGG]] * 3)
     assert reason in session.fail(capsys, line)
+    assert not session.repl.queue
 
 
 def test_python_adopts_edits_and_completes(planned, tmp_path):

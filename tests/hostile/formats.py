@@ -8,13 +8,14 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import trimesh
 from bending import WORDS, bend_bytes, bend_json, bend_npz, bend_state, bend_text
 from conftest import ROOT
+from contour_formats import contour_formats
+from file_kinds import Format
 from real_session import Session, published
 from small_dataset import CIRCLE, small_options, write_dataset
 
@@ -29,6 +30,7 @@ from loopdraw.data.slicing_run import SlicingTask, slice_file
 from loopdraw.editing.edit_files import check_edits, load_edits, save_edits
 from loopdraw.editing.editor import LoopEditor
 from loopdraw.editing.edits import make_edit
+from loopdraw.editing.given import given_shape
 from loopdraw.editing.interventions import Intervention, decode_with_intervention
 from loopdraw.files import UserError
 from loopdraw.loops.mesh_files import read_mesh
@@ -38,16 +40,6 @@ from loopdraw.model.training import Trainer
 from loopdraw.model.vae import load_model
 from loopdraw.options import options_for, parse_options
 from loopdraw.view import gallery
-
-
-class Format(NamedTuple):
-    """A kind of file: right ones, where they stand, how they are bent and read."""
-
-    samples: list  # of bytes
-    path: Path
-    bend: object  # function (bytes, rng) -> bytes
-    read: object  # function (path)
-    changes: bool = False  # whether reading it may replace it
 
 
 def mesh_formats(folder):
@@ -181,14 +173,21 @@ def model_formats(folder):
     edits = [make_edit("move", 1, 2, u=0.1), make_edit("square", 0, 1, degrees=20.0)]
     edits.append(make_edit("replace", 2, 2, loops=[CIRCLE.tolist()]))
     save_edits(path, model.info.representation, np.zeros(size), edits, {1: np.zeros(3)})
+    of_latent = path.read_bytes()
+    beside = [(0.05 * CIRCLE + [0.6, 0.0]).tolist()]
+    edits += [make_edit("insert", 1, 2, loops=beside, v=0.01), make_edit("remove", 2, 3, loop=0)]
+    given = given_shape(model, [[0.3 * CIRCLE, 0.1 * CIRCLE]] * 4, np.zeros(size))
+    save_edits(path, model.info.representation, np.zeros(size), edits, None, 2, given)
 
     def read_edits(path):
         edit_file = load_edits(path)
         check_edits(edit_file, model.info)
-        LoopEditor(model, np.zeros(size), edit_file.edits).shape  # noqa: B018
+        given = edit_file.given_shape(model)
+        LoopEditor(model, np.zeros(size), edit_file.edits, given, edit_file.after).shape  # noqa: B018
 
-    yield "edit list .json", Format([path.read_bytes()], path, bend_json, read_edits)
-    yield "edit list, text", Format([path.read_bytes()], path, bend_text, read_edits)
+    samples = [of_latent, path.read_bytes()]
+    yield "edit list .json", Format(samples, path, bend_json, read_edits)
+    yield "edit list, text", Format(samples, path, bend_text, read_edits)
 
     function = (
         "import numpy as np\nimport torch\n"
@@ -337,6 +336,7 @@ GROUPS = {
     "datasets": dataset_formats,
     "models": model_formats,
     "shapes": shape_formats,
+    "contours": contour_formats,
     "prompt": prompt_formats,
     "options": option_formats,
 }

@@ -9,11 +9,12 @@ import kills
 import numpy as np
 import pytest
 import sharing
-from formats import Format
+from file_kinds import Format
 
 from loopdraw.files import UserError
 
 FEW = {"meshes": 4, "datasets": 6, "shapes": 10, "options": 10, "prompt": 4, "models": 3}
+FEW["contours"] = 8
 
 
 @pytest.mark.parametrize("group", fuzzing.GROUPS)

@@ -109,6 +109,8 @@ def test_slices_that_are_none_give_one_line(tmp_path, published_slices):
         {"loop_pts_packed": arrays["loop_pts_packed"][1:]},
         {"loop_conn_arr_packed": shifted_segments},
         {"loop_conn_arr_packed": np.where(arrays["loop_conn_arr_packed"] == 0, 1, 0)},
+        {"loop_pts_packed": arrays["loop_pts_packed"].astype("U3")},
+        {"planes": np.full((len(arrays["planes"]), 4, 3), "up")},
     ):
         np.savez(path, **{**arrays, **changes})
         with pytest.raises(UserError, match="x-slices.npz: not a slices file"):

@@ -26,6 +26,7 @@ from loopdraw.loops.representations import sequence_planes
 from loopdraw.loops.slices_files import load_slices
 from loopdraw.model.vae import LoopSeqEncoderDecoderModel
 from loopdraw.options import options_for, parse_options
+from loopdraw.prompt import engine
 from loopdraw.surface.outputs import SUFFIXES, claimed_stem
 from loopdraw.surface.reconstruction import reconstruct_mesh
 from loopdraw.surface.workers import PendingShape, SurfaceWorkers
@@ -261,7 +262,9 @@ def test_checked_samples_say_how_many_were_drawn(session, monkeypatch, capsys):
     session.do("seed 3", "submit sample 1", "run all")
     assert np.abs(session["last_z"] - drawn).max() > 1e-3
     monkeypatch.setattr(checks, "MOST_DRAWS", 1)
+    monkeypatch.setattr(engine, "FIRST_NOTE", 0.0)
     printed = session.do("submit sample 1 --checked", "run all")
+    assert "1 of 1 done, 1 shape drawn" in printed + capsys.readouterr().err
     assert "1 shape drawn (warning: 2 free ends still)" in printed
     assert "exclude each other" in session.fail(capsys, "submit sample 1 --checked --intervene")
 
