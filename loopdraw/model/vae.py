@@ -216,7 +216,9 @@ class LoopSeqEncoderDecoderModel:
         """
         plan = self.decoder.plan(latents)
         flags = batch.targets[..., -1]
-        outputs = self.decoder(batch.inputs[:-1], latents, next_flags=flags, plan=plan)
+        outputs = self.decoder(
+            batch.inputs[:-1], latents, batch.padding[1:], True, next_flags=flags, plan=plan
+        )
         told = batch.told or batch
         planned = self.decoder.read_plan(plan, told.targets[..., -1])
         if n_present is None:

@@ -9,8 +9,10 @@ import torch
 from conftest import PARITY
 from torch import nn
 
+from loopdraw.model.networks import packed
 from loopdraw.model.networks.encoders import ARCHITECTURES, build_decoder, build_encoder
 from loopdraw.model.networks.layers import FourierMap, PositionalEmbedding, TransformerLayer
+from loopdraw.model.networks.planned import Block
 from loopdraw.model.vae import kl_divergence, reconstruction_loss
 
 ENCODER = dict(fc_hidden_sizes=[16], d_model=48, n_layers=2, n_heads=2, ffwd_size=64)
@@ -434,6 +436,37 @@ def test_layer_is_that_of_pytorch(kind):
     ours_gradients = torch.autograd.grad((y * weight).sum(), [x, *ours.parameters()])
     gradients = torch.autograd.grad((expected * weight).sum(), [x, *theirs.parameters()])
     for gradient, expected_gradient in zip(ours_gradients, gradients, strict=True):
+        assert_close(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize(
+    "make, kind",
+    [
+        *((TransformerLayer, kind) for kind in ("causal", "all", "first_only")),
+        *((Block, kind) for kind in ("causal", "all")),
+    ],
+)
+@pytest.mark.parametrize("longest", [2, 6], ids=["torch", "written_out"])
+def test_packed_layers_are_the_padded_ones(make, longest, kind, monkeypatch):
+    """Same outputs and gradients; both ways to attend."""
+    monkeypatch.setattr(packed, "LONGEST", longest)
+    torch.manual_seed(0)
+    more = {"dropout": 0.0} if make is TransformerLayer else {}
+    layers = nn.ModuleList(make(12, 3, ffwd_size=10, **more) for _ in range(2)).double()
+    x = torch.randn(3, 6, 12, dtype=torch.float64, requires_grad=True)
+    seen = torch.arange(6) < torch.tensor([6, 4, 1])[:, None]
+    y = packed.run_packed(layers, x, seen, kind == "causal", kind == "first_only")
+    expected, mask = x, seen[:, None, None]
+    for layer in layers:
+        expected = layer(expected, mask if kind != "causal" else None, causal=kind == "causal")
+    expected = expected * seen[..., None]
+    expected = expected[:, 0] if kind == "first_only" else expected
+    assert_close(y, expected)
+    weight = torch.randn_like(y)
+    variables = [x, *layers.parameters()]
+    gradients = torch.autograd.grad((y * weight).sum(), variables)
+    expected = torch.autograd.grad((expected * weight).sum(), variables)
+    for gradient, expected_gradient in zip(gradients, expected, strict=True):
         assert_close(gradient, expected_gradient)
 
 

@@ -20,8 +20,6 @@ from torch import nn
 from loopdraw.model.networks.fast_paths import (
     cheapest_memory,
     new_memory,
-    packed,
-    pays_to_pack,
     remember_in,
     rows_function,
     stepper,
@@ -31,6 +29,7 @@ from loopdraw.model.networks.layers import (
     FullyConnected,
     PositionalEmbedding,
 )
+from loopdraw.model.networks.packed import pays_to_pack, run_packed
 
 
 class DecoderState:
@@ -185,10 +184,7 @@ class TransformerDecoder(nn.Module):
         if padding is not None:
             seen = F.pad(~padding.t(), (self.n_tokens_before, 0), value=True)  # (B, tokens)
         if padding is not None and skips_padding and pays_to_pack(x):
-            rows, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
-            for layer in layers:
-                rows = packed(layer, rows, lengths, causal=True)
-            x = rows.new_zeros(x.shape).masked_scatter(seen[..., None], rows)
+            x = run_packed(layers, x, seen, causal=True)
         else:
             if padding is not None and not skips_padding:
                 seen = seen[:, None, None]

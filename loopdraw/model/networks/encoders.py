@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from loopdraw.model.networks.decoders import LstmDecoder, TransformerDecoder
-from loopdraw.model.networks.fast_paths import packed, pays_to_pack
 from loopdraw.model.networks.layers import (
     FourierMap,
     FullyConnected,
     PositionalEmbedding,
     TransformerStack,
 )
+from loopdraw.model.networks.packed import pays_to_pack, run_packed
 from loopdraw.model.networks.planned import PlannedDecoder, PlannedEncoder
 
 ARCHITECTURES = ("lstm", "transformer", "lstm+transformer", "pointnet+transformer")
@@ -193,14 +193,11 @@ class TransformerEncoder(nn.Module):
         x = F.pad(sequence.transpose(0, 1), (0, 0, 1, 0))  # (B, 1 + T, F)
         seen = F.pad(~padding.t(), (1, 0), value=True)  # (B, 1 + T)
         x = self.positional_embedding(self.linear_in_to_enc(x))
-        *layers, last = self.transformer_encoder.layers
+        layers = list(self.transformer_encoder.layers)
         if pays_to_pack(x):
-            x, lengths = x[seen], seen.sum(dim=1).tolist()  # (n, C)
-            for layer in layers:
-                x = packed(layer, x, lengths)
-            x = packed(last, x, lengths, first_only=True)  # (B, C)
+            x = run_packed(layers, x, seen, first_only=True)  # (B, C)
         else:
-            seen = seen[:, None, None]
+            seen, last = seen[:, None, None], layers.pop()
             for layer in layers:
                 x = layer(x, seen)
             x = last(x, seen, first_only=True)[:, 0]

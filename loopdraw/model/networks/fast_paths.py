@@ -1,4 +1,4 @@
-"""Fast paths through the transformer layers: sequences without their padding, and single steps.
+"""Fast paths through the transformer layers: single steps, for decoding.
 
 What they compute is what `layers` computes; only the order of the work is another. Shape comments
 are as in `layers`.
@@ -75,62 +75,6 @@ def apply_alone(layer, x):
     """The same to the last bit whatever the other rows of `x` (..., m) are: see `rows_function`."""
     rows = _rows_alone(layer.weight, layer.bias, x.reshape(-1, x.shape[-1]))
     return rows.view(*x.shape[:-1], -1)
-
-
-# -------------------------------------------------------------------------------- packed sequences
-
-
-def pays_to_pack(x):
-    """Whether to leave padding out (`TransformerLayer.packed`) rather than to work on it too.
-
-    On a CPU every row costs. On a GPU, and where code is compiled, fixed shapes are worth more.
-    """
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _firsts(lengths):
-    """Rows at which sequences of these lengths start that follow each other."""
-    return [sum(lengths[:i]) for i in range(len(lengths))]
-
-
-def packed(layer, x, lengths, causal=False, first_only=False):
-    """What a layer makes of sequences that follow each other without padding.
-
-    Parameters
-    ----------
-    layer : TransformerLayer
-    x : (n, C) float
-    lengths : list of int, steps of each sequence, n in all
-    causal, first_only : as in `TransformerLayer.forward`; with `first_only` the result is
-        (len(lengths), C)
-    """
-    attended = _attend_packed(layer.self_attn, x, lengths, causal, first_only)
-    return layer.after_attention(x[_firsts(lengths)] if first_only else x, attended)
-
-
-def _attend_packed(attention, x, lengths, causal=False, first_only=False):
-    """Attend within each of the sequences `x` (n, C); see `packed`."""
-    C = x.shape[-1]
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    if first_only:
-        q = F.linear(x[_firsts(lengths)], weight[:C], bias[:C]).split(1)
-        kv = F.linear(x, weight[C:], bias[C:]).split(lengths)
-    else:
-        parts = F.linear(x, weight, bias).split(lengths)
-        q, kv = zip(*(part.split([C, 2 * C], dim=-1) for part in parts), strict=True)
-    dropout = attention.dropout if attention.training else 0.0
-    outputs = []
-    for q_part, kv_part in zip(q, kv, strict=True):
-        q_part = q_part.unflatten(-1, (attention.n_heads, -1)).transpose(0, 1)  # (H, T, D)
-        k, v = kv_part.unflatten(-1, (2, attention.n_heads, -1)).permute(1, 2, 0, 3)
-        y = F.scaled_dot_product_attention(
-            q_part[None], k[None], v[None], dropout_p=dropout, is_causal=causal
-        )
-        outputs.append(y[0].transpose(0, 1).flatten(1))  # (T, C)
-    return attention.out_proj(torch.cat(outputs))
-
-
-# ----------------------------------------------------------------------------------- single steps
 
 
 class MemoryHolds(enum.Enum):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from loopdraw.model.networks.packed import attend_packed
+
 
 class FullyConnected(nn.Module):
     """Linear and LeakyReLU(0.01) per hidden size, then a Linear, then tanh if `tanh`."""
@@ -156,6 +158,14 @@ class TransformerLayer(nn.Module):
         """
         attended = self.self_attn(x, mask, causal, first_only, remember)
         return self.after_attention(x[:, :1] if first_only else x, attended)
+
+    def packed(self, x, lengths, causal):
+        """As `forward`, of sequences (n, C) of these `lengths` that follow each other."""
+        attention = self.self_attn
+        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        dropout = attention.dropout if attention.training else 0.0
+        attended = attend_packed(qkv, lengths, attention.n_heads, causal, dropout)
+        return self.after_attention(x, attention.out_proj(attended))
 
     def after_attention(self, x, attended):
         """The rest of the layer: both norms and the feed-forward net."""

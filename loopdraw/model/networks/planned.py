@@ -39,6 +39,7 @@ from loopdraw.model.networks.fast_paths import (
     new_memory,
     rows_function,
 )
+from loopdraw.model.networks.packed import attend_packed, pays_to_pack, run_packed
 
 K = 8  # loops of a plane that are told apart; later ones share the last number
 PLAN_LAYERS, PLAN_FFWD = 2, 256
@@ -105,7 +106,15 @@ class Block(nn.Module):
         if memory is not None:
             memory[:, 0, :, : x.shape[1]], memory[:, 1, :, : x.shape[1]] = k, v
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        x = x + self.proj(y.transpose(1, 2).flatten(2))
+        return self._after_attention(x, y.transpose(1, 2).flatten(2))
+
+    def packed(self, x, lengths, causal):
+        """As `forward`, of sequences (n, C) of these `lengths` that follow each other."""
+        y = attend_packed(self.qkv(self.norm1(x)), lengths, self.n_heads, causal)
+        return self._after_attention(x, y)
+
+    def _after_attention(self, x, y):
+        x = x + self.proj(y)
         return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
 
     def stepper(self, alone=False):
@@ -165,9 +174,11 @@ class PlannedEncoder(nn.Module):
         beyond = self.n_planes + 1
         plane = plane.clamp(max=beyond).masked_fill(padding, beyond)
         x = self.inp(x) + self.plane(plane) + self.loop(index.clamp(max=K - 1))
-        mask = ~padding[:, None, None]
-        for block in self.blocks:
-            x = block(x, mask)
+        if self.training and pays_to_pack(x):
+            x = run_packed(self.blocks, x, ~padding)
+        else:  # also where a latent must not depend on the others, to the last bit
+            for block in self.blocks:
+                x = block(x, ~padding[:, None, None])
         x = self.slot(self.norm(x))  # (B, T, SLOT)
         slots = x.new_zeros(len(x), self.n_planes + 2, SLOT)
         slots = slots.scatter_add(1, plane[..., None].expand_as(x), x)[:, 1:beyond]
@@ -299,7 +310,7 @@ class PlannedDecoder(nn.Module):
         Parameters
         ----------
         inputs, z : as in `decoders.TransformerDecoder.forward`
-        padding, skips_padding : not needed: padding comes last and no step looks ahead
+        padding, skips_padding : as there, but padding alone changes nothing, so it may be left out
         next_flags : (T, B) float, optional
             The true flags of the timesteps that follow, which say where these lie. Without them
             the predicted ones do.
@@ -314,8 +325,11 @@ class PlannedDecoder(nn.Module):
         context, slots, last = plan or self.plan(z)
         departure = x[..., :-1] - self.plan_points(self._slot(slots, plane, index))
         h = self._embed(x, departure, plane, index, context)
-        for block in self.blocks:
-            h = block(h, causal=True)
+        if padding is not None and skips_padding and pays_to_pack(h):
+            h = run_packed(self.blocks, h, ~padding.t(), causal=True)
+        else:
+            for block in self.blocks:
+                h = block(h, causal=True)
         h = self.norm(h)
         logits = last.flatten(1).gather(1, plane * K + index) + self.flag(h)[..., 0]
         opens = logits > 0 if next_flags is None else next_flags.t() > 0.5
