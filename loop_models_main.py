@@ -116,7 +116,8 @@ def train(options):
             from loopdraw.model.fit_prior import fit_prior
             from loopdraw.model.prior import save_prior
 
-            prior = fit_prior(model, sets, options.fit_prior, trainer.seed)
+            mirrors = bool(options.mirror_planes)
+            prior = fit_prior(model, sets, options.fit_prior, trainer.seed, mirrors=mirrors)
             save_prior(save_dir, prior, model.decoder)
         print("\n" * sys.stdout.isatty() + f"trained; the checkpoint is in {save_dir}")
 

@@ -17,7 +17,14 @@ import numpy as np
 
 # What takes seconds to import, torch among it, is imported by the functions: `--help` is quick.
 from loopdraw.files import run_script
-from loopdraw.model.prior import PRIOR_FILE, FlowPrior, MixturePrior, SettledPrior, save_prior
+from loopdraw.model.prior import (
+    DECODED_TOGETHER,
+    PRIOR_FILE,
+    FlowPrior,
+    MixturePrior,
+    SettledPrior,
+    save_prior,
+)
 from loopdraw.options import parse_options, require
 
 DEFAULT_KIND = "flow"
@@ -27,15 +34,18 @@ COMPONENTS = (1, 2, 4, 8, 16, 32)
 FLOORS = (1e-3, 1e-2, 5e-2)
 DRAWS = 4  # latents drawn from each shape's posterior
 # The share of random latents to keep: the others would still move farthest. Of N_SETTLED.
-KEPT, N_SETTLED = 0.9, 400
+KEPT, N_SETTLED = 0.95, 400
 
-FLOW_TRAINING_STEPS, FLOW_BATCH = 6000, 256
-FLOW_LR, FLOW_AVERAGE = 1e-3, 0.995
+FLOW_TRAINING_STEPS, FLOW_BATCH = 12000, 256
+FLOW_LR, FLOW_AVERAGE, FLOW_DROPOUT = 3e-3, 0.995, 0.1
 FLOW_TRIALS = 20  # times that the averaged weights are tried on held-out latents
 
 
-def posteriors(model, dataset):
-    """Mean and standard deviation of the latents of a set's shapes, (N, L) float32 tensors."""
+def posteriors(model, dataset, mirrored=False):
+    """Mean and standard deviation of the latents of a set's shapes, (N, L) float32 tensors.
+
+    With `mirrored` of the shapes upside down.
+    """
     import torch
 
     dataset.to(model.device)
@@ -43,10 +53,28 @@ def posteriors(model, dataset):
     model.eval()
     with torch.inference_mode():
         for indices in torch.arange(len(dataset)).split(64):
-            parts.append(model.encode_distribution(dataset.batch(indices, trim=True)))
+            batch = dataset.batch(indices, trim=True)
+            shapes = [batch]
+            if mirrored:
+                timesteps = model.info.unnormalise(batch.targets.cpu().numpy()).swapaxes(0, 1)
+                present = ~batch.padding[1:].cpu().numpy().T
+                pairs = zip(timesteps, present, strict=True)
+                turned = (upside_down(model.info, steps[there]) for steps, there in pairs)
+                shapes = map(model.batch_of_sequence, turned)
+            parts += map(model.encode_distribution, shapes)
     mu, log_variance = (torch.cat(part).cpu().clone() for part in zip(*parts, strict=True))
     # A plain autoencoder says nothing of the variance.
     return mu, (0.5 * log_variance).exp() if model.enc_kl_weight > 0 else torch.zeros_like(mu)
+
+
+def upside_down(info, sequence):
+    """A sequence (T, F) of a shape with its planes in reverse order, without an end token."""
+    plane = info.planes_of(sequence)
+    sequence, plane = sequence[plane >= 0], plane[plane >= 0]
+    order = np.argsort(-plane, kind="stable")
+    turned, plane = sequence[order], plane[order]
+    turned[1:, -1] = plane[1:] != plane[:-1]
+    return turned
 
 
 def fit_mixture(train, held, seed=0, report=print):
@@ -102,7 +130,6 @@ def fit_flow(train, held, seed=0, report=print, n_steps=FLOW_TRAINING_STEPS):
 
     from loopdraw.model.networks.flow import FlowNetwork
 
-    generator = torch.Generator().manual_seed(seed)
     mean = train[0].mean(dim=0)
     std = (train[0].var(dim=0, correction=0) + train[1].square().mean(dim=0)).sqrt()
     std = std.clamp(min=1e-6)
@@ -110,50 +137,51 @@ def fit_flow(train, held, seed=0, report=print, n_steps=FLOW_TRAINING_STEPS):
 
     def draw(mu, sigma, indices):
         """Places, times and the velocities wanted there, of these shapes."""
-        noise = torch.randn(2, len(indices), size, generator=generator)
-        t = torch.rand(len(indices), generator=generator)
+        noise = torch.randn(2, len(indices), size)
+        t = torch.rand(len(indices))
         end = (mu[indices] + sigma[indices] * noise[0] - mean) / std
         return torch.lerp(noise[1], end, t[:, None]), t, end - noise[1]
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = FlowNetwork(size)
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=FLOW_LR, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda i: min(1, (i + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * i / n_steps)),
-    )
-    tried = draw(*held, torch.arange(len(held[0])).repeat(8 * DRAWS))
-    best = None
-    with tqdm(total=n_steps, desc="fitting the flow", unit="step", disable=None) as bar:
-        for i in range(n_steps):
-            indices = torch.randint(len(train[0]), (FLOW_BATCH,), generator=generator)
-            z, t, wanted = draw(*train, indices)
-            loss = (network(z, t) - wanted).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            share = 1 - min(FLOW_AVERAGE, (1 + i) / (10 + i))
-            torch._foreach_lerp_(
-                list(average.parameters()), [p.detach() for p in network.parameters()], share
-            )
-            bar.update()
-            if (i + 1) % max(n_steps // FLOW_TRIALS, 1) == 0:
-                with torch.no_grad():
-                    score = (average(tried[0], tried[1]) - tried[2]).square().mean().item()
-                if best is None or score < best[0]:
-                    best = score, i + 1, copy.deepcopy(average.state_dict())
+        network = FlowNetwork(size, dropout=FLOW_DROPOUT)
+        average = copy.deepcopy(network).requires_grad_(False).eval()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=FLOW_LR, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda i: min(1, (i + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * i / n_steps)),
+        )
+        tried = draw(*held, torch.arange(len(held[0])).repeat(8 * DRAWS))
+        best = None
+        with tqdm(total=n_steps, desc="fitting the flow", unit="step", disable=None) as bar:
+            for i in range(n_steps):
+                indices = torch.randint(len(train[0]), (FLOW_BATCH,))
+                z, t, wanted = draw(*train, indices)
+                loss = (network(z, t) - wanted).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                share = 1 - min(FLOW_AVERAGE, (1 + i) / (10 + i))
+                torch._foreach_lerp_(
+                    list(average.parameters()), [p.detach() for p in network.parameters()], share
+                )
+                bar.update()
+                if (i + 1) % max(n_steps // FLOW_TRIALS, 1) == 0:
+                    with torch.no_grad():
+                        score = (average(tried[0], tried[1]) - tried[2]).square().mean().item()
+                    if best is None or score < best[0]:
+                        best = score, i + 1, copy.deepcopy(average.state_dict())
     report(f"flow: held-out loss {best[0]:.4f}, after {best[1]} of {n_steps} steps")
-    weights = {name: tensor.numpy() for name, tensor in best[2].items()}
+    # In half precision, so that the file stays small.
+    weights = {name: tensor.half().numpy() for name, tensor in best[2].items()}
     return FlowPrior(mean.numpy(), std.numpy(), weights)
 
 
 FITS = {"mixture": fit_mixture, "flow": fit_flow}
 
 
-def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
+def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print, mirrors=False):
     """Fit a prior to the latents of a training set.
 
     Parameters
@@ -163,6 +191,7 @@ def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
     kind : "mixture" or "flow"
     seed : int
     report : function that gets lines of text
+    mirrors : bool, fit it to the shapes upside down, too: where the model was trained on both
 
     Returns
     -------
@@ -171,16 +200,19 @@ def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
     import torch
 
     train = posteriors(model, sets["train"])
+    rows = torch.ones(len(train[0]), dtype=torch.bool)  # of the shapes that it is fitted to
     held_out = sets.get("val", sets.get("test"))
     if held_out is not None:
         held = posteriors(model, held_out)
+    elif len(rows) < 10:
+        held = train  # too few to leave any out
     else:
-        tenth = torch.arange(len(sets["train"])) % 10 == 0
-        if len(sets["train"]) < 10:
-            tenth[:] = True  # too few to leave any out
-            held = train
-        else:
-            held, train = ([part[rows] for part in train] for rows in (tenth, ~tenth))
+        rows = torch.arange(len(rows)) % 10 != 0
+        held = [part[~rows] for part in train]
+    train = [part[rows] for part in train]
+    if mirrors:
+        turned = posteriors(model, sets["train"], mirrored=True)
+        train = [torch.cat([part, other[rows]]) for part, other in zip(train, turned, strict=True)]
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the matrices are small, and sums are always in one order
     try:
@@ -188,12 +220,24 @@ def fit_prior(model, sets, kind=DEFAULT_KIND, seed=0, report=print):
     finally:
         torch.set_num_threads(n_threads)
     if not model.needs_point_clouds:
-        generators = [np.random.default_rng([seed, i]) for i in range(N_SETTLED)]
-        settling = SettledPrior(prior, model)
-        steps = settling.next_steps(settling.draw_each(generators))
-        prior.largest_step = float(np.quantile(steps, KEPT))
+        prior.largest_step = float(np.quantile(_settling_steps(prior, model, seed), KEPT))
         report(f"latents that would still move by {prior.largest_step:.2f} are drawn again")
     return prior
+
+
+def _settling_steps(prior, model, seed):
+    """How far random latents that have settled would still move, (N_SETTLED,)."""
+    from tqdm import tqdm
+
+    settling = SettledPrior(prior, model)
+    steps = []
+    with tqdm(total=N_SETTLED, desc="settling latents", unit="latent", disable=None) as bar:
+        while len(steps) < N_SETTLED:
+            some = range(len(steps), min(len(steps) + DECODED_TOGETHER, N_SETTLED))
+            drawn = settling.draw_each([np.random.default_rng([seed, i]) for i in some])
+            steps.extend(settling.next_steps(drawn))
+            bar.update(len(some))
+    return steps
 
 
 def main():
@@ -202,7 +246,8 @@ def main():
     from loopdraw.model.vae import load_model_and_sets
 
     model, sets = load_model_and_sets(options, prior="normal")
-    prior = fit_prior(model, sets, options.fit_prior or DEFAULT_KIND, options.seed or 0)
+    kind, seed = options.fit_prior or DEFAULT_KIND, options.seed or 0
+    prior = fit_prior(model, sets, kind, seed, mirrors=bool(options.mirror_planes))
     save_prior(options.save_dir, prior, model.decoder)
     print(f"wrote {options.save_dir}/{PRIOR_FILE}: random latents are drawn {prior.description}")
 

@@ -109,7 +109,8 @@ class FlowPrior(Prior):
     Parameters
     ----------
     mean, std : (L,) float, of the latents: v is trained on scaled ones
-    weights : dict of name to array, as `flow.FlowNetwork.state_dict` has them
+    weights : dict of name to array, as `flow.FlowNetwork.state_dict` has them; they are stored in
+        the precision that they come in
     """
 
     kind = "flow"
@@ -117,7 +118,8 @@ class FlowPrior(Prior):
 
     def __init__(self, mean, std, weights):
         self.mean, self.std = _as_float(mean), _as_float(std)
-        self.weights = {name: _as_float(array) for name, array in weights.items()}
+        self.stored = {name: np.asarray(array) for name, array in weights.items()}
+        self.weights = {name: _as_float(array) for name, array in self.stored.items()}
         self.latent_size = len(self.mean)
         if self.mean.shape != self.std.shape or (self.std <= 0).any():
             raise ValueError("mean and standard deviation do not fit each other")
@@ -166,7 +168,7 @@ class FlowPrior(Prior):
         return latents
 
     def arrays(self):
-        named = {f"net.{name}": array for name, array in self.weights.items()}
+        named = {f"net.{name}": array for name, array in self.stored.items()}
         return {"mean": self.mean, "std": self.std} | named
 
 
@@ -247,7 +249,10 @@ def save_prior(folder, prior, network):
     UserError
         When the file cannot be written.
     """
-    arrays = {name: array.astype(np.float32) for name, array in prior.arrays().items()}
+    arrays = {
+        name: array if array.dtype == np.float16 else array.astype(np.float32)
+        for name, array in prior.arrays().items()
+    }
     arrays |= {"kind": prior.kind, "of": fingerprint(network), "largest_step": prior.largest_step}
     save_npz(Path(folder) / PRIOR_FILE, **arrays)
 

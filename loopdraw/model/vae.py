@@ -156,15 +156,19 @@ class LoopSeqEncoderDecoderModel:
             mu, log_sigma_squared = self.encode_distribution(batch)
             return sample_latents(mu, log_sigma_squared) if use_sigma else mu
 
-    def encode_sequence(self, sequence):
-        """The encoder's mean (L,) of a sequence (T, F) as `decode` gives it; float32 array."""
+    def batch_of_sequence(self, sequence):
+        """A sequence (T, F) as `decode` gives it as a batch of one shape."""
         steps = sequence[self.info.planes_of(sequence) >= 0].copy()
         if self.info.representation.has_flag:
             steps[:, -1] = steps[:, -1] > 0.5
         if self.info.use_eos_token:
             steps = np.concatenate([steps, eos_timestep(self.info.representation)[None]])
+        return batch_of(self.info, steps, self.device)
+
+    def encode_sequence(self, sequence):
+        """The encoder's mean (L,) of a sequence (T, F) as `decode` gives it; float32 array."""
         with threads_for(1):
-            return self.encode(batch_of(self.info, steps, self.device))[0].cpu().numpy()
+            return self.encode(self.batch_of_sequence(sequence))[0].cpu().numpy()
 
     def teacher_forced(self, batch, latents):
         """Decoder outputs (T, B, F) given the true timesteps before each; flags are logits.

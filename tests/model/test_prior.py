@@ -152,6 +152,14 @@ def test_files_give_back_the_prior(tmp_path, prior):
     np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def test_a_fitted_flow_draws_the_same_from_its_file(tmp_path):
+    prior = fit_flow(*2 * [exact(np.eye(L))], report=quiet, n_steps=20)
+    network = torch.nn.Linear(2, 2)
+    save_prior(tmp_path, prior, network)
+    a, b = (p.draw(np.random.default_rng(0), 4) for p in (prior, load_prior(tmp_path, L, network)))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_a_prior_of_other_weights_is_not_used(tmp_path):
     save_prior(tmp_path, mixture(), torch.nn.Linear(2, 2))
     lines = []
@@ -289,6 +297,28 @@ def test_the_normal_prior_is_the_published_way(trained, tmp_path):
     words = ["--optfile", str(trained / "opt.txt"), "--prior", "normal"]
     options = parse_options(words, beside_optfile=("prior",))
     assert isinstance(load_model(trained, settings=vars(options)).prior, NormalPrior)
+
+
+def test_a_prior_of_mirrored_shapes(trained, monkeypatch):
+    """A shape upside down has its planes in reverse order, and counts as one shape more."""
+    model = load_model(trained)
+    sets = load_datasets(trained.parent / "data", "fixed-res-polyline", info=model.info)
+    sequence = sets["train"].sequences[0]
+    turned = fit_prior.upside_down(model.info, sequence)
+    for loops, others in zip(
+        model.info.loops(sequence), reversed(model.info.loops(turned)), strict=True
+    ):
+        np.testing.assert_array_equal(loops, others)
+    mean, _ = fit_prior.posteriors(model, sets["train"], mirrored=True)
+    np.testing.assert_allclose(mean[0], model.encode_sequence(turned), atol=1e-5)
+
+    def fit(train, held, *_):
+        assert len(train[0]) == 42 and len(held[0]) == 3
+        np.testing.assert_allclose(train[0][21:], mean[torch.arange(24) % 10 != 0], atol=1e-6)
+        return mixture()
+
+    monkeypatch.setitem(fit_prior.FITS, "mixture", fit)
+    fit_prior.fit_prior(model, {"train": sets["train"]}, "mixture", mirrors=True)
 
 
 def test_which_shapes_are_held_out(trained, monkeypatch):

@@ -6,29 +6,30 @@ from torch import nn
 
 from loopdraw.model.prior import FLOW_FREQUENCIES
 
-FLOW_WIDTH, FLOW_BLOCKS = 128, 4
+FLOW_WIDTH, FLOW_BLOCKS = 192, 4
 
 
 class _Block(nn.Module):
-    def __init__(self, width):
+    def __init__(self, width, dropout):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.wide = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
         self.narrow = nn.Linear(width, width)
 
     def forward(self, x):
-        return x + self.narrow(F.silu(self.wide(self.norm(x))))
+        return x + self.narrow(self.dropout(F.silu(self.wide(self.norm(x)))))
 
 
 class FlowNetwork(nn.Module):
     """The velocity of a rectified flow. `prior.FlowPrior` computes the same in numpy."""
 
-    def __init__(self, latent_size, width=FLOW_WIDTH, n_blocks=FLOW_BLOCKS):
+    def __init__(self, latent_size, width=FLOW_WIDTH, n_blocks=FLOW_BLOCKS, dropout=0.0):
         super().__init__()
         n_inputs = latent_size + 2 * len(FLOW_FREQUENCIES)
         self.frequencies = torch.tensor(FLOW_FREQUENCIES, dtype=torch.float32)
         self.enter = nn.Linear(n_inputs, width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(n_blocks))
         self.leave = nn.Linear(width, latent_size)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
