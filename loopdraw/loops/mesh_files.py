@@ -225,16 +225,16 @@ def _parse(text):
     """The body of `load_mesh`; raises ValueError with the reason."""
     if not text.strip():
         raise ValueError("the file is empty")
-    lines = _lines(text)
-    vertex_lines = [line[2:] for line in lines if line.startswith(b"v ")]
-    face_lines = [line[2:] for line in lines if line.startswith(b"f ")]
+    text = _tidy(text)
+    vertex_lines = re.findall(rb"\nv ([^\n]*)", text)
+    face_lines = re.findall(rb"\nf ([^\n]*)", text)
     if not vertex_lines:
         raise ValueError("no vertices (lines 'v x y z'); this is not an .obj mesh")
     if not face_lines:
         raise ValueError("vertices but no faces (lines 'f a b c')")
-    vertices = _parse_vertices(vertex_lines, lines)
-    corners, n_corners = _parse_faces(face_lines, lines)
-    corners = _absolute_indices(corners, n_corners, len(vertices), lines)
+    vertices = _parse_vertices(vertex_lines, text)
+    corners, n_corners = _parse_faces(face_lines, text)
+    corners = _absolute_indices(corners, n_corners, len(vertices), text)
 
     starts = np.concatenate([[0], np.cumsum(n_corners)[:-1]])
     usable = n_corners >= 3
@@ -248,26 +248,28 @@ def _parse(text):
     return vertices, _triangulate(vertices, corners, starts[usable], n_corners[usable])
 
 
-def _lines(text):
-    """Lines as bytes, each starting with its keyword and one blank, continuations joined."""
+def _tidy(text):
+    """The text as lines that start with their keyword and one blank, continuations joined; before
+    the first line, too, is an end of line.
+    """
     if b"\0" in text:
         raise ValueError("a binary file; this is not an .obj mesh")
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\t", b" ").replace(b"\\\n", b" ")
-    lines = text.split(b"\n")
     if b"\n " in text or text.startswith(b" "):
-        lines = [line.lstrip() for line in lines]
-    return lines
+        text = b"\n".join([line.lstrip() for line in text.split(b"\n")])
+    return b"\n" + text
 
 
-def _line_number(lines, keyword, index):
+def _line_number(text, keyword, index):
     """1-based number of the line that holds the `index`-th (0-based) entry of a keyword."""
-    numbers = [number for number, line in enumerate(lines, 1) if line.startswith(keyword)]
+    lines = text.split(b"\n")
+    numbers = [number for number, line in enumerate(lines) if line.startswith(keyword)]
     return numbers[index]
 
 
-def _parse_vertices(vertex_lines, lines):
+def _parse_vertices(vertex_lines, text):
     """Coordinates (n, 3) of the vertex lines; a fourth number and colours are cut off."""
     try:
         numbers = np.array(b" ".join(vertex_lines).split(), dtype=float)
@@ -285,7 +287,7 @@ def _parse_vertices(vertex_lines, lines):
             vertices[i] = [_number(word) for word in words]
         except ValueError:
             raise ValueError(
-                f"line {_line_number(lines, b'v ', i)} should be a vertex 'v x y z', not "
+                f"line {_line_number(text, b'v ', i)} should be a vertex 'v x y z', not "
                 f"{_shown(b'v ' + line)}; the file may be damaged"
             ) from None
     return vertices
@@ -296,19 +298,14 @@ def _number(word):
     return float("nan") if re.fullmatch(rb"[+-]?1\.#\w+", word) else float(word)
 
 
-def _parse_faces(face_lines, lines):
+def _parse_faces(face_lines, text):
     """Vertex indices as written (1-based or relative), and the number of corners of each face."""
     joined = b" ".join(face_lines)
     if b"#" in joined:
         face_lines = [line.split(b"#")[0] for line in face_lines]
         joined = b" ".join(face_lines)
-    if b"/" in joined:
-        joined = re.sub(rb"/[^ ]*", b"", joined)  # of 'vertex/texture/normal' the vertex counts
     n_corners = np.array(list(map(len, map(bytes.split, face_lines))))
-    try:
-        corners = np.fromstring(joined, dtype=np.int64, sep=" ")
-    except ValueError:
-        corners = np.zeros(0, dtype=np.int64)  # words, or nothing at all
+    corners = _first_of_each(joined, n_corners.sum())
     if not n_corners.any():
         corners = corners[:0]
     elif len(corners) != n_corners.sum():
@@ -318,21 +315,42 @@ def _parse_faces(face_lines, lines):
             if not all(re.fullmatch(rb"[+-]?\d+(/\S*)?", word) for word in line.split())
         )
         raise ValueError(
-            f"line {_line_number(lines, b'f ', index)} should be a face 'f a b c', not "
+            f"line {_line_number(text, b'f ', index)} should be a face 'f a b c', not "
             f"{_shown(b'f ' + face_lines[index])}; the file may be damaged"
         )
     return corners, n_corners
+
+
+def _first_of_each(joined, n):
+    """Of n corners 'vertex/texture/normal' the vertices, (n,) int; fewer where there are words."""
+    n_slashes, n_double = joined.count(b"/"), joined.count(b"//")
+    # Mostly, all corners have the same form: how many parts, and what is between them.
+    forms = {(n, 0): (2, b"/"), (2 * n, 0): (3, b"/"), (2 * n, n): (2, b"//")}
+    n_parts, between = forms.get((n_slashes, n_double), (1, b"/"))
+    if n_parts > 1:
+        numbers = _whole_numbers(joined.replace(between, b" "))
+        if len(numbers) == n_parts * n:
+            return numbers[::n_parts]
+    # Several forms, or damage: much slower.
+    return _whole_numbers(re.sub(rb"/[^ ]*", b"", joined) if n_slashes else joined)
+
+
+def _whole_numbers(text):
+    try:
+        return np.fromstring(text, dtype=np.int64, sep=" ")
+    except ValueError:
+        return np.zeros(0, dtype=np.int64)  # words, or nothing at all
 
 
 def _shown(line):
     return repr(line[:40].decode("utf-8", "replace").strip())
 
 
-def _absolute_indices(corners, n_corners, n_vertices, lines):
+def _absolute_indices(corners, n_corners, n_vertices, text):
     """0-based indices; a negative index counts back from the last vertex above its line."""
     if (corners < 0).any():
         n_above, count = [], 0
-        for line in lines:
+        for line in text.split(b"\n"):
             if line.startswith(b"v "):
                 count += 1
             elif line.startswith(b"f "):
@@ -346,7 +364,7 @@ def _absolute_indices(corners, n_corners, n_vertices, lines):
         at = int(np.flatnonzero(wrong)[0])
         face = int(np.searchsorted(np.cumsum(n_corners), at, side="right"))
         raise ValueError(
-            f"line {_line_number(lines, b'f ', face)} names vertex {corners[at]}, but there are "
+            f"line {_line_number(text, b'f ', face)} names vertex {corners[at]}, but there are "
             f"{n_vertices} vertices, counted from 1; the file may be damaged"
         )
     return absolute

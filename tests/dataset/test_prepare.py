@@ -93,6 +93,8 @@ def test_the_whole_folder(source, tmp_path):
     assert [str(path) for path in prepared.names.values()] == [
         *("a.obj", "b.obj", "c.obj", "more/d.obj", "more/deep/e.obj", "open.obj", "scene.obj")
     ]
+    assert "z-copy-of-c.stl: the same as c.ply" in str(prepared)
+    assert "    1: the same as another one" in str(prepared)
     reasons = {Path(path).name: reason for path, reason in prepared.left_out.items()}
     for name, reason in {
         "empty.obj": "the file is empty",

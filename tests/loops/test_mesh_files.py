@@ -25,7 +25,14 @@ def area_vector(vertices, faces):
 @pytest.mark.parametrize(
     "face",
     ["f 1 2 3", "f 1/1 2/2 3/3", "f 1//1 2//1 3//1", "f 1/1/1 2/2/1 3/3/1", "f -3 -2 -1"]
-    + ["f\t1 2  3 ", "  f 1 2 3", "f 1 2 3 # a comment", "f 1 \\\n2 3", "f 1/4 2//3 3"],
+    + [
+        "f\t1 2  3 ",
+        "  f 1 2 3",
+        "f 1 2 3 # a comment",
+        "f 1 \\\n2 3",
+        "f 1/4 2//3 3",
+        "f 1/4/x 2/5/6 3/6/7",
+    ],
 )
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_one_triangle_however_written(tmp_path, face, line_end):

@@ -152,12 +152,14 @@ def surface_moments(vertices, faces):
         return None
     points = (MIDDLES @ corners).reshape(-1, 3)
     weights = (areas[:, None] * WEIGHTS).ravel() / areas.sum()
-    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
-    triples = [(i, j, k) for i in range(3) for j in range(i, 3) for k in range(j, 3)]
-    products = [points[:, i] for i in range(3)]
-    products += [points[:, i] * points[:, j] for i, j in pairs]
-    products += [points[:, i] * points[:, j] * points[:, k] for i, j, k in triples]
-    return np.array([np.log(areas.sum()), *(weights @ np.stack(products, axis=1))])
+    weighted = points * weights[:, None]
+    # Products of two, and of three: matrices, of which one half repeats the other.
+    pairs = weighted.T @ points
+    triples = np.stack([(weighted * points[:, i, None]).T @ points for i in range(3)])
+    two = np.triu_indices(3)
+    three = [(i, j, k) for i in range(3) for j in range(i, 3) for k in range(j, 3)]
+    triples = triples[tuple(np.transpose(three))]
+    return np.array([np.log(areas.sum()), *weighted.sum(axis=0), *pairs[two], *triples])
 
 
 def n_open_edges(faces):

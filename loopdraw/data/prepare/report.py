@@ -11,6 +11,7 @@ from loopdraw.data.progress import first_few
 from loopdraw.files import write_aside
 
 REPORT_FILE, LEFT_OUT_FILE, SHEET_FILE = "report.txt", "left_out.txt", "contact-sheet.png"
+THE_SAME = "the same as"  # begins the reason of a mesh that repeats another one
 MANY_MISSED = 0.1  # share of all planes of all meshes
 
 
@@ -60,12 +61,23 @@ class PreparedDataset:
             lines.append(f"  left out: {len(self.left_out)} of {n_all}, see {LEFT_OUT_FILE}")
             kinds = Counter(map(_kind, self.left_out.values()))
             lines += first_few([f"{count}: {kind}" for kind, count in kinds.most_common()])
+            lines += self._of_the_same()
         if self.other_files:
             kinds = [f"{count} {ending}" for ending, count in self.other_files.most_common(8)]
             more = " and more" if len(self.other_files) > 8 else ""
             lines.append(f"  not meshes: {', '.join(kinds)}{more}")
         lines.append(f"  planes: {n_planes} along {axis}, from {low} to {high}")
         return "\n".join(lines + self._of_loops() + self._of_shapes())
+
+    def _of_the_same(self):
+        """Which meshes repeat which others."""
+        named = [
+            f"{os.path.relpath(path, self.source)}: {why}"
+            for path, why in sorted(self.left_out.items())
+            if why.startswith(THE_SAME)
+        ]
+        title = f"  repeated meshes: {len(named)}; of each, the first by name is kept"
+        return [title, *first_few(named)] if named else []
 
     def _of_loops(self):
         loops = {path: cut.n_loops for path, (_, cut) in self.meshes.items()}
@@ -118,6 +130,8 @@ class PreparedDataset:
 
 def _kind(reason):
     """A reason without what it says of one mesh alone."""
+    if reason.startswith(THE_SAME):
+        return f"{THE_SAME} another one"
     for sign in (" (", ": ", "; "):
         reason = reason.split(sign)[0]
     return "".join("#" if c.isdigit() else c for c in reason)

@@ -28,7 +28,7 @@ from loopdraw.data.prepare.one_mesh import (
     read_one,
     set_up_path,
 )
-from loopdraw.data.prepare.report import SHEET_FILE, PreparedDataset, write_reports
+from loopdraw.data.prepare.report import SHEET_FILE, THE_SAME, PreparedDataset, write_reports
 from loopdraw.data.slicing_run import work_on_files
 from loopdraw.files import UserError, folder_lock, write_text
 from loopdraw.loops.geometry import MOST_PLANES, SCAN_FRAMES, make_planes
@@ -268,7 +268,7 @@ def find_same(read, source):
     for i, others in enumerate(near):
         firsts = [j for j in others if j < i and paths[j] not in same]
         if firsts:
-            same[paths[i]] = f"the same as {os.path.relpath(paths[min(firsts)], source)}"
+            same[paths[i]] = f"{THE_SAME} {os.path.relpath(paths[min(firsts)], source)}"
     return same
 
 
