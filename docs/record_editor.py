@@ -5,7 +5,8 @@
 writes drag-browser.gif, a drag in the editor, editor-browser.png, its whole window, and
 gallery-browser.png, shapes side by side. A headless Chromium opens the page, and a mouse drags a
 loop of the vase of `demo-vases-edit.json`. After each movement the picture is taken once the page
-shows what came of it, so without a graphics card the GIF runs faster than the page did.
+shows what came of it, so without a graphics card the GIF runs faster than the page did. Its second
+half is the first one backwards.
 """
 
 import argparse
@@ -24,10 +25,11 @@ sys.path.insert(0, str(ROOT))
 
 LOOP = 21
 VIEW, WINDOW = {"width": 600, "height": 500}, {"width": 1000, "height": 680}
+RAIL = 44  # pixels of the panel, while it is folded up
 PIXELS = 0.8  # of the drag's pictures, for one of the window: each costs time
 SECONDS_PER_PICTURE = 0.5
 APPROACH, REST = 3, 4  # pictures
-DRAG = (0.16, 0.0), (-0.14, 0.04), (0.05, 0.02)  # where the loop is dragged to, in its plane
+DRAG = (0.16, 0.0), (-0.14, 0.04)  # where the loop is dragged to, in its plane
 STEP = 0.03  # of the drag, from picture to picture
 PATIENCE = 600_000  # milliseconds, on a busy machine
 GRIP = 0.255  # of the gizmo's size: where the square is that moves the loop
@@ -67,8 +69,8 @@ def main():
         browser = playwright.chromium.launch(executable_path=program, args=WORDS.split())
         editing = model.edit(vase, edits)
         recorder = Recorder(browser, editing.page)
-        pictures = [scaled(picture, PIXELS) for picture in recorder.drag()]
-        save_gif(folder / "drag-browser.gif", pictures, SECONDS_PER_PICTURE)
+        pictures = list(recorder.drag())
+        save_gif(folder / "drag-browser.gif", there_and_back(pictures), SECONDS_PER_PICTURE)
         save_png(folder / "editor-browser.png", recorder.window())
         edited = editing.shape
         editing.close()
@@ -78,10 +80,12 @@ def main():
         browser.close()
 
 
-def scaled(picture, factor):
-    """A picture (h, w, 3) uint8 of another size."""
-    height, width = (round(factor * n) for n in picture.shape[:2])
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+def there_and_back(pictures):
+    """The frames of the GIF: pictures (h, w, 3) uint8 without the panel, smaller, and backwards."""
+    images = [Image.fromarray(picture[:, :-RAIL]) for picture in pictures]
+    size = [round(PIXELS * n) for n in images[0].size]
+    small = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images]
+    return small + small[::-1]
 
 
 def gallery(browser, shapes):
@@ -157,7 +161,7 @@ class Recorder:
     def window(self):
         """A picture of the window, with the panel."""
         self.panel.expand()
-        self.tab.evaluate("document.getElementById('arrow').remove()")
+        self.tab.evaluate("document.getElementById('arrow')?.remove()")
         self.tab.set_viewport_size(WINDOW)
         return self.picture()
 

@@ -28,7 +28,7 @@ TURNTABLE_SECONDS = 4.0
 
 RADIUS = 0.0035  # of the loops' tubes, share of the shape's diagonal
 SHARE_OF_SPACING = 0.16  # and at most this share of the distance between planes
-TUBE_SIDES = 4  # they are a few pixels wide, and shaded smoothly
+TUBE_SIDES = 6
 BEAD_FACTOR = 2.0  # radius of the beads on picked loops
 BEAD_COLOR = (0.16, 0.20, 0.33)
 SURFACE_OPACITY = 0.5
