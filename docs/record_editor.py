@@ -1,10 +1,12 @@
-"""Records the pictures of the editor in the browser: a drag as a GIF, and the whole window.
+"""Records the pictures of the page in the browser.
 
-    python docs/record_editor.py docs/images        writes drag-browser.gif and editor-browser.png
+    python docs/record_editor.py docs/images
 
-A headless Chromium opens the page, and a mouse drags a loop of the vase of `demo-vases-edit.json`.
-After each movement the picture is taken once the page shows what came of it, so without a graphics
-card the GIF runs faster than the page did.
+writes drag-browser.gif, a drag in the editor, editor-browser.png, its whole window, and
+gallery-browser.png, shapes side by side. A headless Chromium opens the page, and a mouse drags a
+loop of the vase of `demo-vases-edit.json`. After each movement the picture is taken once the page
+shows what came of it, so without a graphics card the GIF runs faster than the page did. Its second
+half is the first one backwards.
 """
 
 import argparse
@@ -23,10 +25,12 @@ sys.path.insert(0, str(ROOT))
 
 LOOP = 21
 VIEW, WINDOW = {"width": 600, "height": 500}, {"width": 1000, "height": 680}
-SECONDS_PER_PICTURE = 0.4
+RAIL = 44  # pixels of the panel, while it is folded up
+PIXELS = 0.8  # of the drag's pictures, for one of the window: each costs time
+SECONDS_PER_PICTURE = 0.5
 APPROACH, REST = 3, 4  # pictures
-DRAG = (0.16, 0.0), (-0.14, 0.04), (0.05, 0.02)  # where the loop is dragged to, in its plane
-STEP = 0.025  # of the drag, from picture to picture
+DRAG = (0.16, 0.0), (-0.14, 0.04)  # where the loop is dragged to, in its plane
+STEP = 0.03  # of the drag, from picture to picture
 PATIENCE = 600_000  # milliseconds, on a busy machine
 GRIP = 0.255  # of the gizmo's size: where the square is that moves the loop
 WORDS = "--no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
@@ -65,10 +69,54 @@ def main():
         browser = playwright.chromium.launch(executable_path=program, args=WORDS.split())
         editing = model.edit(vase, edits)
         recorder = Recorder(browser, editing.page)
-        save_gif(folder / "drag-browser.gif", list(recorder.drag()), SECONDS_PER_PICTURE)
+        pictures = list(recorder.drag())
+        save_gif(folder / "drag-browser.gif", there_and_back(pictures), SECONDS_PER_PICTURE)
         save_png(folder / "editor-browser.png", recorder.window())
-        browser.close()
+        edited = editing.shape
         editing.close()
+        save_png(
+            folder / "gallery-browser.png", gallery(browser, [*model.sample(5, seed=0), edited])
+        )
+        browser.close()
+
+
+def there_and_back(pictures):
+    """The frames of the GIF: pictures (h, w, 3) uint8 without the panel, smaller, and backwards."""
+    images = [Image.fromarray(picture[:, :-RAIL]) for picture in pictures]
+    size = [round(PIXELS * n) for n in images[0].size]
+    small = [np.asarray(image.resize(size, Image.Resampling.LANCZOS)) for image in images]
+    return small + small[::-1]
+
+
+def gallery(browser, shapes):
+    """A picture of a page of shapes, with three of them side by side."""
+    from loopdraw.view.browser.page import show_all
+
+    page = show_all(shapes, wait=False)
+    page.settle()
+    entries = page.results.entries
+    page.events.ask(page.results.look_at, [entries[-2], entries[-4], entries[0]]).result()
+    tab = open_tab(browser, page, WINDOW)
+    tab.wait_for_timeout(3000)
+    picture = picture_of(tab)
+    page.close()
+    return picture
+
+
+def open_tab(browser, page, size, words="", script=""):
+    """A tab with a page."""
+    tab = browser.new_page(viewport=size)
+    tab.set_default_timeout(PATIENCE)
+    tab.add_init_script(script)
+    tab.goto(page.server.address + words)
+    # Without a graphics card, viser says so.
+    tab.locator(".mantine-Notification-closeButton").first.click()
+    return tab
+
+
+def picture_of(tab):
+    """What is seen in a tab, (height, width, 3) uint8."""
+    return np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB"))
 
 
 class Recorder:
@@ -85,12 +133,7 @@ class Recorder:
         self.panel.minimize()  # so that there is room for the shape
         self.ask = page.editor.events.ask
         self.ask(page.editor.session.pick, LOOP).result()
-        self.tab = browser.new_page(viewport=VIEW)
-        self.tab.set_default_timeout(PATIENCE)
-        self.tab.add_init_script(MOUSE)
-        self.tab.goto(page.server.address)
-        # Without a graphics card, viser says so.
-        self.tab.locator(".mantine-Notification-closeButton").first.click()
+        self.tab = open_tab(browser, page, VIEW, f"?fixedDpr={PIXELS}", MOUSE)
         (self.client,) = page.server.viser.get_clients().values()
 
     def drag(self):
@@ -112,14 +155,13 @@ class Recorder:
                 u, v = at + share * way
                 yield self.picture(self.place(grip + u * plane[2] + v * plane[3]))
             at = at + way
-            for _ in range(REST):
-                yield self.picture()
+            yield from [self.picture()] * REST
         self.tab.mouse.up()
 
     def window(self):
         """A picture of the window, with the panel."""
         self.panel.expand()
-        self.tab.evaluate("document.getElementById('arrow').remove()")
+        self.tab.evaluate("document.getElementById('arrow')?.remove()")
         self.tab.set_viewport_size(WINDOW)
         return self.picture()
 
@@ -127,14 +169,15 @@ class Recorder:
         """What is seen once the mouse is at a place and the page has followed."""
         if mouse is not None:
             self.tab.mouse.move(*mouse)
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until or not self.ask(self._has_followed).result():
+        self.tab.evaluate("new Promise(go => setTimeout(go, 300))")
+        while not self.ask(self._has_followed).result():
             time.sleep(0.1)
-        self.tab.evaluate("new Promise(go => requestAnimationFrame(() => setTimeout(go, 500)))")
-        return np.asarray(Image.open(io.BytesIO(self.tab.screenshot())).convert("RGB"))
+        self.tab.evaluate("new Promise(go => setTimeout(() => requestAnimationFrame(go), 300))")
+        return picture_of(self.tab)
 
     def _has_followed(self):
-        return self.editor.surfaces.is_fine
+        surfaces, shape = self.editor.surfaces, self.editor.session.editor.shape
+        return not surfaces.busy and surfaces._asked[0] is shape
 
     def place(self, point):
         """Where a point in space (3,) is in the tab."""

@@ -310,7 +310,8 @@ class EditCanvas:
         self.show_untouched = True
         self.show_surface = True
         self.translucent = True
-        self._drawn = {}  # name -> (sizes of its loops, structure)
+        self._drawn = {}  # name -> (points of its loops, their sizes, structure)
+        self._beads = None  # (number of points, structure)
         self._surface = None
         ps.remove_all_structures()
         ps.set_background_color(self.look.background_color)
@@ -354,31 +355,35 @@ class EditCanvas:
             if self._drawn.pop(name, None) is not None:
                 self.ps.get_surface_mesh(name).remove()
             return
+        nodes, sizes = np.concatenate(loops), [len(loop) for loop in loops]
+        before, sizes_before, tubes = self._drawn.get(name, (None, None, None))
+        if sizes == sizes_before and np.array_equal(nodes, before):
+            return  # during a drag, most loops stay as they are
         radius = self.radius * viewer.RADIUS_FACTORS.get(role, 1.0)
         vertices, faces = tube_mesh([(loop, self.normal) for loop in loops], radius, TUBE_SIDES)
-        sizes = [len(loop) for loop in loops]
-        if name in self._drawn and self._drawn[name][0] == sizes:
-            self._drawn[name][1].update_vertex_positions(vertices)
+        if sizes == sizes_before:
+            tubes.update_vertex_positions(vertices)
+            self._drawn[name] = nodes, sizes, tubes
             return
         tubes = self.ps.register_surface_mesh(
             name, vertices, faces, material="wax", smooth_shade=True, back_face_policy="cull"
         )
         tubes.set_color(getattr(self.look, f"{role}_color"))
-        self._drawn[name] = sizes, tubes
+        self._drawn[name] = nodes, sizes, tubes
 
     def _draw_beads(self, loops):
         nodes = np.concatenate([np.zeros((0, 3)), *loops])
-        if "picked" in self._drawn and self._drawn["picked"][0] == len(nodes):
-            self._drawn["picked"][1].update_point_positions(nodes)
+        if self._beads is not None and self._beads[0] == len(nodes):
+            self._beads[1].update_point_positions(nodes)
             return
         beads = self.ps.register_point_cloud("picked", nodes, material="wax")
         beads.set_color(BEAD_COLOR)
         beads.set_radius(BEAD_FACTOR * self.radius, relative=False)
-        self._drawn["picked"] = len(nodes), beads
+        self._beads = len(nodes), beads
 
     def show_beads(self, shown):
         """Show or hide the beads on the picked loops."""
-        self._drawn["picked"][1].set_enabled(shown)
+        self._beads[1].set_enabled(shown)
 
     # ------------------------------------------------------------------------------------- surface
 

@@ -206,6 +206,14 @@ def test_presses_on_an_old_list_of_edits_come_too_late(page, tmp_path):
         assert len(editor.edits) == 1
 
 
+def test_the_page_says_which_planes_are_picked(page, tmp_path):
+    with editing(page, tmp_path) as session:
+        for picked, said in (((3,), "plane 3;"), ((3, 5), "planes 3 to 5;")):
+            page.editor.events.ask(session.pick, *picked).result()
+            page.editor.events.ask(lambda: None).result()
+            assert said in page.editor.controls.plane.content
+
+
 def test_edits_are_kept_without_a_save(page, tmp_path):
     with editing(page, tmp_path) as session:
         session.pick(3)

@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from small_model import small_model
 
 from loopdraw.editing.edit_files import load_edits
 from loopdraw.editing.editor import decode_with_edits
+from loopdraw.loops.geometry import make_planes
+from loopdraw.view.edit_window import EditCanvas
 
 DRIVER = Path(__file__).with_name("edit_window_driver.py")
 
@@ -139,3 +143,18 @@ def test_a_script_gives_the_loops_of_the_window(steps, folder):
 
 def test_close_closes(steps):
     assert steps["closed"] is True
+
+
+def test_only_loops_that_change_are_drawn_anew():
+    ring = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+    was_there = [ring + [0.0, 0.1 * number, 0.0] for number in range(5)]
+    shape = types.SimpleNamespace(edited=np.array([2]), regenerated=np.array([3, 4]))
+    tubes = {}
+    ps = MagicMock()
+    ps.register_surface_mesh = lambda name, *_, **__: tubes.setdefault(name, MagicMock())
+    canvas = EditCanvas(ps, make_planes("y", 5, 0.0, 0.4), np.concatenate(was_there))
+    for size in (1.1, 1.2, 1.2):
+        loops = was_there[:2] + [size * loop for loop in was_there[2:]]
+        canvas.draw_loops(loops, was_there, shape, range(2, 3))
+    drawn_anew = {name: tube.update_vertex_positions.call_count for name, tube in tubes.items()}
+    assert drawn_anew == {"what was there": 0, "edited": 1, "regenerated": 1, "before the edit": 0}

@@ -227,7 +227,9 @@ class Controls:
         self._follow_latent()
         planes = editor.shape.planes
         if session.picked and len(planes):
-            self._show(self.plane, f"plane {planes[session.first]}; or click on a loop")
+            first, last = planes[session.first], planes[session.last]
+            where = f"plane {first}" if first == last else f"planes {first} to {last}"
+            self._show(self.plane, f"{where}; or click on a loop")
         if self.editor.kept:
             self._show(self.kept, f"the edits are kept in {self.editor.kept[1]}")
         self.legend.content = legend(self.editor.drawn_scene)
