@@ -4,7 +4,8 @@ Only positions change, never triangles, so a closed mesh stays closed.
 """
 
 import numpy as np
-from scipy.sparse import csc_array
+from scipy.sparse import coo_array, csc_array
+from scipy.sparse.csgraph import connected_components
 
 EVENING_STEPS = 12  # of spacing vertices along the loops
 CARRYING_STEPS = 6  # of spreading moves from the planes to what lies between
@@ -137,22 +138,28 @@ def _relax(vertices, faces, around, fixed, level):
     -------
     (n, 3) float
     """
-    # Each edge is one of two faces. So the corners of all faces around a vertex are its neighbours
-    # twice, and the vertex itself as often as it has neighbours.
-    twice = 2.0 * np.maximum(np.bincount(faces.ravel(), minlength=len(vertices)), 1)[:, None]
     normals, flatness = _vertex_normals(vertices, faces, around)
     normals[level] = (0, 0, 1)
     rate = 0.5 * np.clip((flatness - EDGE) / (1 - EDGE), 0, 1)
-    rate[fixed], rate[level] = 0, 1
-    rate = rate[:, None]
+    rate[level] = 1
+    free = np.flatnonzero(~fixed)
+    normals, rate = normals[free], rate[free, None]
+    # Each edge is one of two faces. So the corners of all faces around a vertex are its neighbours
+    # twice, and the vertex itself as often as it has neighbours.
+    faces = faces[~fixed[faces].all(axis=1)]
+    number = np.full(len(vertices), len(free))  # all that stay share the last row
+    number[free] = np.arange(len(free))
+    around = _sums_around(number[faces], len(free) + 1)
+    twice = 2.0 * np.maximum(np.bincount(around.indices, minlength=len(free))[: len(free), None], 1)
     a, b, c = np.ascontiguousarray(faces.T)
+    vertices = vertices.copy()
     for _ in range(RELAXING_STEPS):
-        step = around @ (vertices[a] + vertices[b] + vertices[c])
+        step = (around @ (vertices[a] + vertices[b] + vertices[c]))[:-1]
         step /= twice
-        step -= 1.5 * vertices
+        step -= 1.5 * vertices[free]
         step -= np.einsum("ni,ni->n", step, normals)[:, None] * normals
         step *= rate
-        vertices = vertices + step
+        vertices[free] += step
     return vertices
 
 
@@ -197,8 +204,9 @@ def _carry_on(moves, vertices, normals, faces, known):
 def _lay_onto_loops(vertices, faces, plane, curves):
     """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
 
-    Each vertex goes to the nearest point of the loops of its plane. Then its neighbours on the same
-    loop pull it along until the spacing is even. Each sharp corner of a loop holds a vertex.
+    Each vertex goes to the nearest point of the loops of its plane, but not to a loop that another
+    outline of the mesh lies on. Then its neighbours on the same loop pull it along until the
+    spacing is even. Each sharp corner of a loop holds a vertex.
 
     Parameters
     ----------
@@ -214,11 +222,19 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     arc : (n,) float, its position along the loop
     """
     moved = np.flatnonzero(plane >= 0)
-    loop, arc = curves.nearest(vertices[moved, :2], plane[moved])
+    loop, arc = curves.nearest(vertices[moved, :2], plane[moved], curves.plane)
     found = loop >= 0
     moved, loop, arc = moved[found], loop[found], arc[found]
 
-    start, end = _edges_along_loops(faces, moved, loop, len(vertices))
+    start, end = _edges_along_outlines(faces, moved, plane)
+    if (loop[start] != loop[end]).any():
+        right = _loops_of_outlines(start, end, loop)
+        stray = np.flatnonzero(right != loop)
+        loop[stray], arc[stray] = curves.nearest(
+            vertices[moved[stray], :2], right[stray], curves.loop
+        )
+        same = loop[start] == loop[end]
+        start, end = start[same], end[same]
     length = curves.length[loop]
     degree = np.maximum(np.bincount(start, minlength=len(moved)), 1)
     free = np.ones(len(moved), dtype=bool)
@@ -237,16 +253,38 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     return result, loop_of_vertex, arc_of_vertex
 
 
-def _edges_along_loops(faces, moved, loop, n_vertices):
-    """Mesh edges between two moved vertices of one loop, as indices into `moved`."""
-    index = np.full(n_vertices, -1)
+def _edges_along_outlines(faces, moved, plane):
+    """Mesh edges between two moved vertices of one plane, as indices into `moved`."""
+    index = np.full(len(plane), -1)
     index[moved] = np.arange(len(moved))
-    corners = index[faces]
-    start, end = corners[:, [0, 1, 2]].ravel(), corners[:, [1, 2, 0]].ravel()
-    both = (start >= 0) & (end >= 0)
+    start = index[faces]
+    end = start[:, [1, 2, 0]].ravel()
+    start = start.ravel()
+    both = np.flatnonzero((start >= 0) & (end >= 0))
     start, end = start[both], end[both]
-    same = loop[start] == loop[end]
+    same = plane[moved[start]] == plane[moved[end]]
     return start[same], end[same]
+
+
+def _loops_of_outlines(start, end, loop):
+    """The loops (n,) that vertices belong to, given the loops (n,) that are nearest to them.
+
+    Where two loops are close to each other, their outlines were moved apart, and a vertex may be
+    nearer to the loop of another outline. It belongs to the one that most of its outline is near.
+    But an outline may go around two loops that cross; then the other loop is not that of another
+    outline.
+
+    Parameters
+    ----------
+    start, end : (e,) int, edges along the outlines
+    loop : (n,) int
+    """
+    graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loop),) * 2)
+    n_outlines, outline = connected_components(graph, directed=False)
+    votes = np.zeros((n_outlines, loop.max() + 1), dtype=int)
+    np.add.at(votes, (outline, loop), 1)
+    most = votes.argmax(axis=1)
+    return np.where(np.isin(loop, most), most[outline], loop)
 
 
 def _insert_corners(vertices, faces, loop, arc, curves):
@@ -330,27 +368,36 @@ class _Curves:
         self.offset = total[self.first]
         self.plane = loops.plane[self.loop]
 
-    def nearest(self, points, plane):
-        """The nearest loop (-1 if the plane has none) and position along it for each point."""
+    def nearest(self, points, key, key_of_segments):
+        """The nearest loop (-1 if there is none) and position along it for each point.
+
+        Parameters
+        ----------
+        points : (n, 2) float
+        key : (n,) int; a point looks only at segments with the same one
+        key_of_segments : int for each segment, its plane or its loop
+        """
         loop, arc = np.full(len(points), -1), np.zeros(len(points))
-        for k in np.unique(plane):
-            rows, segments = np.flatnonzero(plane == k), np.flatnonzero(self.plane == k)
+        for k in np.unique(key):
+            rows, segments = np.flatnonzero(key == k), np.flatnonzero(key_of_segments == k)
             if not len(segments):
                 continue
-            tangent = self.edge[segments] / self.size[segments, None]
+            size = self.size[segments]
+            tangent = self.edge[segments] / size[:, None]
             normal = tangent[:, ::-1] * (1, -1)
-            start = self.start[segments]
-            along = points[rows] @ tangent.T - np.einsum("si,si->s", start, tangent)
-            across = points[rows] @ normal.T - np.einsum("si,si->s", start, normal)
-            inside = np.clip(along, 0, self.size[segments])
+            start, own = self.start[segments], points[rows]
+            along = own @ tangent.T - np.einsum("si,si->s", start, tangent)
+            across = own @ normal.T - np.einsum("si,si->s", start, normal)
+            inside = np.minimum(np.maximum(along, 0), size)
             along -= inside
             along *= along
             across *= across
             along += across
             best = along.argmin(axis=1)
-            loop[rows] = self.loop[segments[best]]
-            position = self.total[segments[best]] + inside[np.arange(len(rows)), best]
-            arc[rows] = position - self.offset[loop[rows]]
+            nearest = segments[best]
+            loop[rows] = self.loop[nearest]
+            arc[rows] = self.total[nearest] + inside[np.arange(len(rows)), best]
+        arc -= self.offset[loop]
         return loop, arc
 
     def at(self, loop, arc):
