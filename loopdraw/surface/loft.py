@@ -129,7 +129,8 @@ def find_bands(loops, slabs, heights):
     rings = oriented(loops)
     rough = np.array([not all(group.continues for group in groups) for groups in slabs])
     many = np.flatnonzero([len(ring) > MOST_POINTS for ring in rings])
-    unfit = loops.plane[np.append(_crossing(rings, loops.plane), many).astype(int)]
+    points, sizes = np.concatenate(rings), np.array([len(ring) for ring in rings])
+    unfit = loops.plane[np.append(_crossing(points, sizes, loops.plane), many).astype(int)]
     rough[unfit[unfit < len(slabs)]] = True
     rough[unfit[unfit > 0] - 1] = True
     groups = [group for k, slab in enumerate(slabs) if not rough[k] for group in slab]
@@ -143,8 +144,7 @@ def find_bands(loops, slabs, heights):
         shift=np.array([(0.0, 0.0) if g.shift is None else g.shift for g in groups]),
     )
     band, below, above, _ = bands.edges()
-    points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
-    after = points_after(np.diff(first))
+    first, after = np.cumsum(sizes) - sizes, points_after(sizes)
     tangents, back = points[after] - points, np.empty_like(points)
     back[after] = -tangents
     ends = points[first[bands.lower[band]] + below], points[first[bands.upper[band]] + above]
@@ -155,8 +155,8 @@ def find_bands(loops, slabs, heights):
     across = np.minimum(_across(moves, tangents[at]), _across(moves, back[at]))
     ledge = across > LONGEST_SLOPE * np.diff(heights)[bands.slab[band]]
     rough[bands.slab[band[ledge]]] = True
-    sections = np.split((ends[0] + ends[1]) / 2, np.flatnonzero(np.diff(band)) + 1)
-    rough[bands.slab[_crossing(sections, bands.slab)]] = True
+    crossing = _crossing((ends[0] + ends[1]) / 2, bands.sizes.sum(axis=0), bands.slab)
+    rough[bands.slab[crossing]] = True
     return rings, bands.where(~rough[bands.slab])
 
 
@@ -166,13 +166,18 @@ def _across(moves, directions):
     return np.abs(cross) / np.maximum(np.hypot(*directions.T), np.finfo(float).tiny)
 
 
-def _crossing(rings, plane):
-    """Indices of rings (k, 2) that cross themselves or come close to another one of their plane."""
-    sizes = [len(ring) for ring in rings]
-    if min(sizes) < 3:
-        return np.arange(len(rings))
-    firsts, points = np.cumsum(sizes) - sizes, np.concatenate(rings)
-    lines = shapely.linearrings(points, indices=np.repeat(np.arange(len(rings)), sizes))
+def _crossing(points, sizes, plane):
+    """Indices of rings that cross themselves or come close to another one of their plane.
+
+    Parameters
+    ----------
+    points : (n, 2) float, of all rings, one after the other
+    sizes, plane : (rings,) int
+    """
+    if sizes.min() < 3:
+        return np.arange(len(sizes))
+    firsts = np.cumsum(sizes) - sizes
+    lines = shapely.linearrings(points, indices=np.repeat(np.arange(len(sizes)), sizes))
     low, high = np.minimum.reduceat(points, firsts), np.maximum.reduceat(points, firsts)
     one, other = touching_boxes(plane, low, high, 0)
     one, other = one[one < other], other[one < other]

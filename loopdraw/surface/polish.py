@@ -7,6 +7,8 @@ import numpy as np
 from scipy.sparse import coo_array, csc_array
 from scipy.sparse.csgraph import connected_components
 
+from loopdraw.surface.fields import THINNEST
+
 EVENING_STEPS = 12  # of spacing vertices along the loops
 CARRYING_STEPS = 6  # of spreading moves from the planes to what lies between
 RELAXING_STEPS = 4  # of evening out all other vertices
@@ -15,7 +17,7 @@ SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices this close
 MEETINGS = 10  # rounds of separating vertices that meet
 BESIDE_CAP = 0.02  # cells; what lies between the planes stays this far from the end planes
 AT_CORNER = 0.01  # cells; a vertex this close to a corner of its loop is at the corner
-IN_CAP = -2  # in place of a vertex's plane
+IN_CAP, IN_OPEN_CAP = -2, -3  # in place of a vertex's plane
 EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
 SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this take the nearest vertex
 SLIGHT_TURN = np.cos(np.radians(1))  # and those sharper than this get a new one
@@ -27,8 +29,9 @@ def polish(vertices, faces, plane, excess, ends, loops):
     Parameters
     ----------
     vertices : (n, 3) float, u, v and height in grid cells
-    faces : (m, 3) int, of a closed mesh oriented outwards
-    plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, -1 for all others
+    faces : (m, 3) int, of a mesh oriented outwards, closed but for the middle of some end caps
+    plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, `IN_OPEN_CAP` inside
+        one with an open middle, which stays as it is, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane
     ends : (n, 2) float, the lowest and highest height of the mesh that a vertex belongs to
     loops : nesting.Loops
@@ -49,7 +52,8 @@ def polish(vertices, faces, plane, excess, ends, loops):
     laid, loop, arc = _lay_onto_loops(polished, faces, plane, curves)
     polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
     polished[plane >= 0] = laid[plane >= 0]
-    polished = _relax(polished, faces, around, fixed=plane >= 0, level=plane == IN_CAP)
+    fixed = (plane >= 0) | (plane == IN_OPEN_CAP)
+    polished = _relax(polished, faces, around, fixed, level=plane == IN_CAP)
     between = plane == -1
     bottom, top = ends[between].T
     polished[between, 2] = polished[between, 2].clip(bottom + BESIDE_CAP, top - BESIDE_CAP)
@@ -63,7 +67,7 @@ def polish(vertices, faces, plane, excess, ends, loops):
         arc[together] = np.nan
     else:
         return vertices, faces, loop
-    if volumes(polished, faces).sum() <= 0:
+    if not (plane == IN_OPEN_CAP).any() and volumes(polished, faces).sum() <= 0:
         return vertices, faces, loop
     finished = _insert_corners(polished, faces, loop, arc, curves)
     return (polished, faces, loop) if len(meeting(finished[0])) else finished
@@ -204,8 +208,8 @@ def _carry_on(moves, vertices, normals, faces, known):
 def _lay_onto_loops(vertices, faces, plane, curves):
     """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
 
-    Each vertex goes to the nearest point of the loops of its plane, but not to a loop that another
-    outline of the mesh lies on. Then its neighbours on the same loop pull it along until the
+    Each vertex goes to the nearest point of the loops of its plane, but not to a loop close by that
+    another outline of the mesh lies on. Then its neighbours on the same loop pull it along until the
     spacing is even. Each sharp corner of a loop holds a vertex.
 
     Parameters
@@ -222,7 +226,7 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     arc : (n,) float, its position along the loop
     """
     moved = np.flatnonzero(plane >= 0)
-    loop, arc = curves.nearest(vertices[moved, :2], plane[moved], curves.plane)
+    loop, arc, _ = curves.nearest(vertices[moved, :2], plane[moved], curves.plane)
     found = loop >= 0
     moved, loop, arc = moved[found], loop[found], arc[found]
 
@@ -230,9 +234,9 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     if (loop[start] != loop[end]).any():
         right = _loops_of_outlines(start, end, loop)
         stray = np.flatnonzero(right != loop)
-        loop[stray], arc[stray] = curves.nearest(
-            vertices[moved[stray], :2], right[stray], curves.loop
-        )
+        there = curves.nearest(vertices[moved[stray], :2], right[stray], curves.loop)
+        close = there[2] < THINNEST
+        loop[stray[close]], arc[stray[close]] = there[0][close], there[1][close]
         same = loop[start] == loop[end]
         start, end = start[same], end[same]
     length = curves.length[loop]
@@ -369,7 +373,7 @@ class _Curves:
         self.plane = loops.plane[self.loop]
 
     def nearest(self, points, key, key_of_segments):
-        """The nearest loop (-1 if there is none) and position along it for each point.
+        """The nearest loop (-1 if there is none), position along it and distance for each point.
 
         Parameters
         ----------
@@ -377,7 +381,7 @@ class _Curves:
         key : (n,) int; a point looks only at segments with the same one
         key_of_segments : int for each segment, its plane or its loop
         """
-        loop, arc = np.full(len(points), -1), np.zeros(len(points))
+        loop, arc, squared = np.full(len(points), -1), *np.zeros((2, len(points)))
         for k in np.unique(key):
             rows, segments = np.flatnonzero(key == k), np.flatnonzero(key_of_segments == k)
             if not len(segments):
@@ -397,8 +401,9 @@ class _Curves:
             nearest = segments[best]
             loop[rows] = self.loop[nearest]
             arc[rows] = self.total[nearest] + inside[np.arange(len(rows)), best]
+            squared[rows] = along[np.arange(len(rows)), best]
         arc -= self.offset[loop]
-        return loop, arc
+        return loop, arc, np.sqrt(squared)
 
     def at(self, loop, arc):
         """Points (n, 2) at positions along loops; positions past the end wrap around."""
