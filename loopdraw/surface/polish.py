@@ -209,8 +209,8 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
 
     Each vertex goes to the nearest point of the loops of its plane, but not to a loop close by that
-    another outline of the mesh lies on. Then its neighbours on the same loop pull it along until the
-    spacing is even. Each sharp corner of a loop holds a vertex.
+    another outline of the mesh lies on. Then its neighbours on the same loop pull it along until
+    the spacing is even. Each sharp corner of a loop holds a vertex.
 
     Parameters
     ----------
