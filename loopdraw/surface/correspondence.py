@@ -16,7 +16,6 @@ a hole over open space           it opens to the outside
 """
 
 import dataclasses
-import math
 
 import numpy as np
 import shapely
@@ -116,14 +115,20 @@ def group_loops(loops, heights):
     _, label = connected_components(graph, directed=False)
     slab = np.concatenate([loops.plane, loops.plane - 1])
     order = np.argsort(label, kind="stable")
-    groups = []
-    for nodes in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
+    ends = [*(np.flatnonzero(np.diff(label[order])) + 1).tolist(), 2 * n]
+    # As lists: single elements of arrays are slow to take.
+    order, slab = order.tolist(), slab.tolist()
+    solid, depth = loops.solid.tolist(), loops.depth.tolist()
+    groups, first = [], 0
+    for end in ends:
+        nodes, first = order[first:end], end
         if 0 <= slab[nodes[0]] < len(heights) - 1:
-            members = nodes % n
-            lower, upper = nodes[nodes < n], nodes[nodes >= n] - n
-            solid, depth = bool(loops.solid[members[0]]), int(loops.depth[members].max())
-            groups.append(Group(int(slab[nodes[0]]), solid, depth, lower, upper))
-            groups[-1].shift = _shift(loops, groups[-1])
+            lower, upper = [i for i in nodes if i < n], [i - n for i in nodes if i >= n]
+            members = lower + upper
+            deepest = max(depth[i] for i in members)
+            lower, upper = np.array(lower, dtype=int), np.array(upper, dtype=int)
+            groups.append(Group(slab[nodes[0]], solid[members[0]], deepest, lower, upper))
+    _set_shifts(loops, [group for group in groups if group.continues])
     continued = _set_ends(loops, groups, np.bincount(label)[label] == 1)
     _lean(loops, groups, np.diff(heights), continued)
     slabs = [[] for _ in heights[1:]]
@@ -243,18 +248,16 @@ def _moved(polygon, shift):
     return shapely.transform(polygon, lambda points: points + shift)
 
 
-def _shift(loops, group):
-    if not group.continues:
-        return None
-    a, b = group.members.tolist()
-    (u, v), (u_above, v_above) = loops.centroid[[a, b]].tolist()
-    thickness = min(loops.thickness[a], loops.thickness[b])
-    if math.hypot(u_above - u, v_above - v) < STRAIGHT_SHIFT * thickness:
-        return None
+def _set_shifts(loops, groups):
+    """Find which of the groups in which one loop follows one are slanting tubes."""
+    a, b = np.array([group.members for group in groups], dtype=int).reshape(-1, 2).T
     shift = loops.centroid[b] - loops.centroid[a]
-    straight = _likeness(loops.polygons[a], loops.polygons[b])
-    moved = _likeness(_moved(loops.polygons[a], shift), loops.polygons[b])
-    return shift if moved > max(LEAST_LIKENESS, straight) else None
+    thickness = np.minimum(loops.thickness[a], loops.thickness[b])
+    for i in np.flatnonzero(np.hypot(*shift.T) >= STRAIGHT_SHIFT * thickness):
+        pair = loops.polygons[a[i]], loops.polygons[b[i]]
+        moved = _likeness(_moved(pair[0], shift[i]), pair[1])
+        if moved > max(LEAST_LIKENESS, _likeness(*pair)):
+            groups[i].shift = shift[i]
 
 
 def _set_ends(loops, groups, lone):

@@ -313,10 +313,10 @@ def loop_field(points, window):
     starts, ends = _cell_long_pieces(points)
     middles = (starts + ends) / 2 - (window[2], window[0])
     column, row = (np.floor(middles).astype(int) + np.arange(-1, 3)[:, None, None]).T
-    around = distances[row.T[:, None], column.T[None]]
-    for side in (1, -1):
-        # How far inside (outside) the nodes around each piece lie at most.
-        thin = (-side * around).max(axis=(0, 1)) < THINNEST / 2
+    around = distances[row.T[:, None], column.T[None]].reshape(16, -1)
+    # How far inside and outside the nodes around each piece lie at most.
+    for side, farthest in ((1, -around.min(axis=0)), (-1, around.max(axis=0))):
+        thin = farthest < THINNEST / 2
         if thin.any():
             widened = _segment_distances(starts[thin], ends[thin], window) - THINNEST / 2
             where = widened < side * field[0]

@@ -129,7 +129,8 @@ def find_bands(loops, slabs, heights):
     rings = oriented(loops)
     rough = np.array([not all(group.continues for group in groups) for groups in slabs])
     many = np.flatnonzero([len(ring) > MOST_POINTS for ring in rings])
-    unfit = loops.plane[np.append(_crossing(rings, loops.plane), many).astype(int)]
+    points, sizes = np.concatenate(rings), np.array([len(ring) for ring in rings])
+    unfit = loops.plane[np.append(_crossing(points, sizes, loops.plane), many).astype(int)]
     rough[unfit[unfit < len(slabs)]] = True
     rough[unfit[unfit > 0] - 1] = True
     groups = [group for k, slab in enumerate(slabs) if not rough[k] for group in slab]
@@ -143,8 +144,7 @@ def find_bands(loops, slabs, heights):
         shift=np.array([(0.0, 0.0) if g.shift is None else g.shift for g in groups]),
     )
     band, below, above, _ = bands.edges()
-    points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
-    after = points_after(np.diff(first))
+    first, after = np.cumsum(sizes) - sizes, points_after(sizes)
     tangents, back = points[after] - points, np.empty_like(points)
     back[after] = -tangents
     ends = points[first[bands.lower[band]] + below], points[first[bands.upper[band]] + above]
@@ -155,8 +155,8 @@ def find_bands(loops, slabs, heights):
     across = np.minimum(_across(moves, tangents[at]), _across(moves, back[at]))
     ledge = across > LONGEST_SLOPE * np.diff(heights)[bands.slab[band]]
     rough[bands.slab[band[ledge]]] = True
-    sections = np.split((ends[0] + ends[1]) / 2, np.flatnonzero(np.diff(band)) + 1)
-    rough[bands.slab[_crossing(sections, bands.slab)]] = True
+    crossing = _crossing((ends[0] + ends[1]) / 2, bands.sizes.sum(axis=0), bands.slab)
+    rough[bands.slab[crossing]] = True
     return rings, bands.where(~rough[bands.slab])
 
 
@@ -166,13 +166,18 @@ def _across(moves, directions):
     return np.abs(cross) / np.maximum(np.hypot(*directions.T), np.finfo(float).tiny)
 
 
-def _crossing(rings, plane):
-    """Indices of rings (k, 2) that cross themselves or come close to another one of their plane."""
-    sizes = [len(ring) for ring in rings]
-    if min(sizes) < 3:
-        return np.arange(len(rings))
-    firsts, points = np.cumsum(sizes) - sizes, np.concatenate(rings)
-    lines = shapely.linearrings(points, indices=np.repeat(np.arange(len(rings)), sizes))
+def _crossing(points, sizes, plane):
+    """Indices of rings that cross themselves or come close to another one of their plane.
+
+    Parameters
+    ----------
+    points : (n, 2) float, of all rings, one after the other
+    sizes, plane : (rings,) int
+    """
+    if sizes.min() < 3:
+        return np.arange(len(sizes))
+    firsts = np.cumsum(sizes) - sizes
+    lines = shapely.linearrings(points, indices=np.repeat(np.arange(len(sizes)), sizes))
     low, high = np.minimum.reduceat(points, firsts), np.maximum.reduceat(points, firsts)
     one, other = touching_boxes(plane, low, high, 0)
     one, other = one[one < other], other[one < other]
@@ -196,31 +201,33 @@ def make_bands(rings, slab, lower, upper, shift):
     Bands
     """
     points, first = np.concatenate(rings), np.cumsum([0, *map(len, rings)])
-    pairs = np.stack([lower, upper])
+    pairs, each = np.stack([lower, upper]), np.arange(len(slab))
     sizes = np.diff(first)[pairs]
-    starts = np.zeros(sizes.shape, dtype=int)
-    steps = np.zeros((sizes.sum(axis=0).max(), len(slab)), dtype=bool)
+    moves = np.stack([shift, np.zeros_like(shift)])
 
-    def along(side, some, n_points):
-        """The first points of some bands' rings on a side, (b, n_points, 2), from `starts` on."""
-        place = starts[side, some, None] + np.arange(n_points)
-        found = points[first[pairs[side, some]][:, None] + place % sizes[side, some, None]]
-        return found if side else found + shift[some, None]
+    def along(side, starts, n_points):
+        """Points of each band's ring on a side (b,), from a start on: (b, n_points, 2)."""
+        place = (starts[:, None] + np.arange(n_points)) % sizes[side, each, None]
+        return points[first[pairs[side, each]][:, None] + place] + moves[side, each, None]
 
-    # The number of steps is that of the points of both rings, the work of each that of the smaller
-    # ring. So bands whose smaller ring is the upper one are computed apart.
-    fewer_above = sizes[0] > sizes[1]
-    for fewer, some in enumerate(map(np.flatnonzero, (~fewer_above, fewer_above))):
-        if not len(some):
-            continue
-        most = sizes[:, some].max(axis=1)
-        one, other = (along(side, some, most[side]) for side in (0, 1))
-        nearest = _squared(one[:, :, None], other[:, None]).reshape(len(some), -1).argmin(axis=1)
-        starts[:, some] = np.unravel_index(nearest, most)
-        one, other = (along(side, some, most[side] + 1) for side in (fewer, 1 - fewer))
-        way = _shortest_way(one, other, sizes[fewer, some], sizes[:, some].sum(axis=0), fewer)
-        steps[: len(way), some] = way
-    return Bands(slab, lower, upper, shift, sizes, starts, steps)
+    # All rings with fewer points go first, since the work of each step grows with them.
+    fewer = (sizes[0] > sizes[1]).astype(int)
+    most = sizes.min(axis=0).max(), sizes.max()
+    one, other = (
+        along(side, np.zeros(len(slab), dtype=int), n)
+        for side, n in zip((fewer, 1 - fewer), most, strict=True)
+    )
+    squared = _squared(one[:, :, None], other[:, None]).reshape(len(slab), -1)
+    nearest = np.stack(np.unravel_index(squared.argmin(axis=1), most))
+    one, other = (
+        along(side, start, n + 1)
+        for side, start, n in zip((fewer, 1 - fewer), nearest, most, strict=True)
+    )
+    n_steps = sizes.sum(axis=0)
+    steps = _shortest_ways(one, other, sizes[fewer, each], n_steps)
+    steps ^= fewer == 1
+    steps &= np.arange(len(steps))[:, None] < n_steps
+    return Bands(slab, lower, upper, shift, sizes, nearest[[fewer, 1 - fewer], each], steps)
 
 
 def _squared(points, others):
@@ -229,20 +236,19 @@ def _squared(points, others):
     return u * u + v * v
 
 
-def _shortest_way(points, others, n_points, n_steps, above):
+def _shortest_ways(points, others, n_points, n_steps):
     """The shortest ways from the first points of two rings, step by step, around both.
 
     Parameters
     ----------
     points : (b, n, 2) float, of the rings with fewer points
-    others : (b, m, 2) float, of the others
+    others : (b, m, 2) float, of the rings with more
     n_points : (b,) int, of the rings with fewer points
     n_steps : (b,) int, how many points both rings have
-    above : whether the rings with fewer points are those above
 
     Returns
     -------
-    (most steps, b) bool, as `steps` of Bands
+    (most steps, b) bool, True for a step along a ring with fewer points
     """
     squared = _squared(
         np.ascontiguousarray(points.transpose(1, 0, 2))[:, None],
@@ -258,20 +264,23 @@ def _shortest_way(points, others, n_points, n_steps, above):
     )
     total = np.full((n + 1, n_bands), np.inf)  # one row more, ahead of the first point
     total[1] = cost[0, 0]
-    step = np.zeros((most + 1, n, n_bands), dtype=bool)
-    from_point, from_other = total[:-1], total[1:]
-    lower, upper = (from_other, from_point) if above else (from_point, from_other)
-    for d in range(1, most + 1):
-        np.less(lower, upper, out=step[d])
-        np.minimum(from_point, from_other, out=from_other)
-        from_other += cost[d]
-    way = np.zeros((most, n_bands), dtype=bool)
-    each, at = np.arange(n_bands), n_points.copy()
-    for d in range(most, 0, -1):
-        inside = d <= n_steps
-        way[d - 1] = step[d, at, each] & inside
-        at -= (way[d - 1] != above) & inside
-    return way
+    came = np.zeros((most + 1, n, n_bands), dtype=bool)  # from the point before
+    before, same = total[:-1], total[1:]
+    for step, edge in zip(came[1:], cost[1:], strict=True):
+        np.less(before, same, out=step)
+        np.minimum(before, same, out=same)
+        same += edge
+    # Back from the end: a plain loop is faster than many small steps of arrays.
+    ways = np.zeros((n_bands, most), dtype=np.uint8)
+    came = np.ascontiguousarray(came.transpose(2, 0, 1))
+    for way, of_band, at, d in zip(ways, came, n_points.tolist(), n_steps.tolist(), strict=True):
+        of_band, place, back = of_band.tobytes(), d * n + at, bytearray()
+        for _ in range(d):
+            taken = of_band[place]
+            back.append(taken)
+            place -= n + taken
+        way[:d] = back[::-1]
+    return ways.T.astype(bool)
 
 
 def open_rings(faces, level, ceilings):

@@ -4,7 +4,10 @@ Only positions change, never triangles, so a closed mesh stays closed.
 """
 
 import numpy as np
-from scipy.sparse import csc_array
+from scipy.sparse import coo_array, csc_array
+from scipy.sparse.csgraph import connected_components
+
+from loopdraw.surface.fields import THINNEST
 
 EVENING_STEPS = 12  # of spacing vertices along the loops
 CARRYING_STEPS = 6  # of spreading moves from the planes to what lies between
@@ -14,7 +17,7 @@ SAME_PLACE = 1e-4  # cells; readers of mesh files merge vertices this close
 MEETINGS = 10  # rounds of separating vertices that meet
 BESIDE_CAP = 0.02  # cells; what lies between the planes stays this far from the end planes
 AT_CORNER = 0.01  # cells; a vertex this close to a corner of its loop is at the corner
-IN_CAP = -2  # in place of a vertex's plane
+IN_CAP, IN_OPEN_CAP = -2, -3  # in place of a vertex's plane
 EDGE = np.cos(np.radians(20))  # flatness of a vertex between faces that meet at twice that angle
 SHARP_TURN = np.cos(np.radians(20))  # loop corners sharper than this take the nearest vertex
 SLIGHT_TURN = np.cos(np.radians(1))  # and those sharper than this get a new one
@@ -26,8 +29,9 @@ def polish(vertices, faces, plane, excess, ends, loops):
     Parameters
     ----------
     vertices : (n, 3) float, u, v and height in grid cells
-    faces : (m, 3) int, of a closed mesh oriented outwards
-    plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, -1 for all others
+    faces : (m, 3) int, of a mesh oriented outwards, closed but for the middle of some end caps
+    plane : (n,) int: plane of a vertex on a loop, `IN_CAP` inside an end cap, `IN_OPEN_CAP` inside
+        one with an open middle, which stays as it is, -1 for all others
     excess : (n,) float, how far the surface was moved outwards in the plane
     ends : (n, 2) float, the lowest and highest height of the mesh that a vertex belongs to
     loops : nesting.Loops
@@ -48,7 +52,8 @@ def polish(vertices, faces, plane, excess, ends, loops):
     laid, loop, arc = _lay_onto_loops(polished, faces, plane, curves)
     polished += _carry_on(laid - (vertices - back), vertices, normals, faces, plane != -1)
     polished[plane >= 0] = laid[plane >= 0]
-    polished = _relax(polished, faces, around, fixed=plane >= 0, level=plane == IN_CAP)
+    fixed = (plane >= 0) | (plane == IN_OPEN_CAP)
+    polished = _relax(polished, faces, around, fixed, level=plane == IN_CAP)
     between = plane == -1
     bottom, top = ends[between].T
     polished[between, 2] = polished[between, 2].clip(bottom + BESIDE_CAP, top - BESIDE_CAP)
@@ -62,7 +67,7 @@ def polish(vertices, faces, plane, excess, ends, loops):
         arc[together] = np.nan
     else:
         return vertices, faces, loop
-    if volumes(polished, faces).sum() <= 0:
+    if not (plane == IN_OPEN_CAP).any() and volumes(polished, faces).sum() <= 0:
         return vertices, faces, loop
     finished = _insert_corners(polished, faces, loop, arc, curves)
     return (polished, faces, loop) if len(meeting(finished[0])) else finished
@@ -137,22 +142,28 @@ def _relax(vertices, faces, around, fixed, level):
     -------
     (n, 3) float
     """
-    # Each edge is one of two faces. So the corners of all faces around a vertex are its neighbours
-    # twice, and the vertex itself as often as it has neighbours.
-    twice = 2.0 * np.maximum(np.bincount(faces.ravel(), minlength=len(vertices)), 1)[:, None]
     normals, flatness = _vertex_normals(vertices, faces, around)
     normals[level] = (0, 0, 1)
     rate = 0.5 * np.clip((flatness - EDGE) / (1 - EDGE), 0, 1)
-    rate[fixed], rate[level] = 0, 1
-    rate = rate[:, None]
+    rate[level] = 1
+    free = np.flatnonzero(~fixed)
+    normals, rate = normals[free], rate[free, None]
+    # Each edge is one of two faces. So the corners of all faces around a vertex are its neighbours
+    # twice, and the vertex itself as often as it has neighbours.
+    faces = faces[~fixed[faces].all(axis=1)]
+    number = np.full(len(vertices), len(free))  # all that stay share the last row
+    number[free] = np.arange(len(free))
+    around = _sums_around(number[faces], len(free) + 1)
+    twice = 2.0 * np.maximum(np.bincount(around.indices, minlength=len(free))[: len(free), None], 1)
     a, b, c = np.ascontiguousarray(faces.T)
+    vertices = vertices.copy()
     for _ in range(RELAXING_STEPS):
-        step = around @ (vertices[a] + vertices[b] + vertices[c])
+        step = (around @ (vertices[a] + vertices[b] + vertices[c]))[:-1]
         step /= twice
-        step -= 1.5 * vertices
+        step -= 1.5 * vertices[free]
         step -= np.einsum("ni,ni->n", step, normals)[:, None] * normals
         step *= rate
-        vertices = vertices + step
+        vertices[free] += step
     return vertices
 
 
@@ -197,8 +208,9 @@ def _carry_on(moves, vertices, normals, faces, known):
 def _lay_onto_loops(vertices, faces, plane, curves):
     """Move the vertices where the mesh meets the planes onto the loops, evenly along them.
 
-    Each vertex goes to the nearest point of the loops of its plane. Then its neighbours on the same
-    loop pull it along until the spacing is even. Each sharp corner of a loop holds a vertex.
+    Each vertex goes to the nearest point of the loops of its plane, but not to a loop close by that
+    another outline of the mesh lies on. Then its neighbours on the same loop pull it along until
+    the spacing is even. Each sharp corner of a loop holds a vertex.
 
     Parameters
     ----------
@@ -214,11 +226,19 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     arc : (n,) float, its position along the loop
     """
     moved = np.flatnonzero(plane >= 0)
-    loop, arc = curves.nearest(vertices[moved, :2], plane[moved])
+    loop, arc, _ = curves.nearest(vertices[moved, :2], plane[moved], curves.plane)
     found = loop >= 0
     moved, loop, arc = moved[found], loop[found], arc[found]
 
-    start, end = _edges_along_loops(faces, moved, loop, len(vertices))
+    start, end = _edges_along_outlines(faces, moved, plane)
+    if (loop[start] != loop[end]).any():
+        right = _loops_of_outlines(start, end, loop)
+        stray = np.flatnonzero(right != loop)
+        there = curves.nearest(vertices[moved[stray], :2], right[stray], curves.loop)
+        close = there[2] < THINNEST
+        loop[stray[close]], arc[stray[close]] = there[0][close], there[1][close]
+        same = loop[start] == loop[end]
+        start, end = start[same], end[same]
     length = curves.length[loop]
     degree = np.maximum(np.bincount(start, minlength=len(moved)), 1)
     free = np.ones(len(moved), dtype=bool)
@@ -237,16 +257,38 @@ def _lay_onto_loops(vertices, faces, plane, curves):
     return result, loop_of_vertex, arc_of_vertex
 
 
-def _edges_along_loops(faces, moved, loop, n_vertices):
-    """Mesh edges between two moved vertices of one loop, as indices into `moved`."""
-    index = np.full(n_vertices, -1)
+def _edges_along_outlines(faces, moved, plane):
+    """Mesh edges between two moved vertices of one plane, as indices into `moved`."""
+    index = np.full(len(plane), -1)
     index[moved] = np.arange(len(moved))
-    corners = index[faces]
-    start, end = corners[:, [0, 1, 2]].ravel(), corners[:, [1, 2, 0]].ravel()
-    both = (start >= 0) & (end >= 0)
+    start = index[faces]
+    end = start[:, [1, 2, 0]].ravel()
+    start = start.ravel()
+    both = np.flatnonzero((start >= 0) & (end >= 0))
     start, end = start[both], end[both]
-    same = loop[start] == loop[end]
+    same = plane[moved[start]] == plane[moved[end]]
     return start[same], end[same]
+
+
+def _loops_of_outlines(start, end, loop):
+    """The loops (n,) that vertices belong to, given the loops (n,) that are nearest to them.
+
+    Where two loops are close to each other, their outlines were moved apart, and a vertex may be
+    nearer to the loop of another outline. It belongs to the one that most of its outline is near.
+    But an outline may go around two loops that cross; then the other loop is not that of another
+    outline.
+
+    Parameters
+    ----------
+    start, end : (e,) int, edges along the outlines
+    loop : (n,) int
+    """
+    graph = coo_array((np.ones(len(start)), (start, end)), shape=(len(loop),) * 2)
+    n_outlines, outline = connected_components(graph, directed=False)
+    votes = np.zeros((n_outlines, loop.max() + 1), dtype=int)
+    np.add.at(votes, (outline, loop), 1)
+    most = votes.argmax(axis=1)
+    return np.where(np.isin(loop, most), most[outline], loop)
 
 
 def _insert_corners(vertices, faces, loop, arc, curves):
@@ -330,28 +372,38 @@ class _Curves:
         self.offset = total[self.first]
         self.plane = loops.plane[self.loop]
 
-    def nearest(self, points, plane):
-        """The nearest loop (-1 if the plane has none) and position along it for each point."""
-        loop, arc = np.full(len(points), -1), np.zeros(len(points))
-        for k in np.unique(plane):
-            rows, segments = np.flatnonzero(plane == k), np.flatnonzero(self.plane == k)
+    def nearest(self, points, key, key_of_segments):
+        """The nearest loop (-1 if there is none), position along it and distance for each point.
+
+        Parameters
+        ----------
+        points : (n, 2) float
+        key : (n,) int; a point looks only at segments with the same one
+        key_of_segments : int for each segment, its plane or its loop
+        """
+        loop, arc, squared = np.full(len(points), -1), *np.zeros((2, len(points)))
+        for k in np.unique(key):
+            rows, segments = np.flatnonzero(key == k), np.flatnonzero(key_of_segments == k)
             if not len(segments):
                 continue
-            tangent = self.edge[segments] / self.size[segments, None]
+            size = self.size[segments]
+            tangent = self.edge[segments] / size[:, None]
             normal = tangent[:, ::-1] * (1, -1)
-            start = self.start[segments]
-            along = points[rows] @ tangent.T - np.einsum("si,si->s", start, tangent)
-            across = points[rows] @ normal.T - np.einsum("si,si->s", start, normal)
-            inside = np.clip(along, 0, self.size[segments])
+            start, own = self.start[segments], points[rows]
+            along = own @ tangent.T - np.einsum("si,si->s", start, tangent)
+            across = own @ normal.T - np.einsum("si,si->s", start, normal)
+            inside = np.minimum(np.maximum(along, 0), size)
             along -= inside
             along *= along
             across *= across
             along += across
             best = along.argmin(axis=1)
-            loop[rows] = self.loop[segments[best]]
-            position = self.total[segments[best]] + inside[np.arange(len(rows)), best]
-            arc[rows] = position - self.offset[loop[rows]]
-        return loop, arc
+            nearest = segments[best]
+            loop[rows] = self.loop[nearest]
+            arc[rows] = self.total[nearest] + inside[np.arange(len(rows)), best]
+            squared[rows] = along[np.arange(len(rows)), best]
+        arc -= self.offset[loop]
+        return loop, arc, np.sqrt(squared)
 
     def at(self, loop, arc):
         """Points (n, 2) at positions along loops; positions past the end wrap around."""

@@ -23,7 +23,7 @@ from loopdraw.loops.nesting import collect_loops, nesting_depths
 from loopdraw.surface.correspondence import group_loops, solid_parts
 from loopdraw.surface.fields import MARGIN, THINNEST, LoopFields, empty_field
 from loopdraw.surface.loft import find_bands, join, open_rings
-from loopdraw.surface.polish import IN_CAP, meeting, polish, volumes
+from loopdraw.surface.polish import IN_CAP, IN_OPEN_CAP, meeting, polish, volumes
 
 DEFAULT_RESOLUTION = 48
 FINE_RESOLUTION = 80  # if thin parts end, split or merge, or the mesh falls apart otherwise
@@ -170,7 +170,7 @@ def _blocks(rough, fields):
             rough[slab] |= fields.n_outlines(k) != len(loops.on_plane(k))
         if runs != _runs(rough):
             continue
-        vertices, faces, loop = _marched(runs, fields)
+        vertices, faces, loop = _marched(runs, fields, heights[list(beyond)])
         level = np.full(len(vertices), -1)
         for k in beyond:
             level[vertices[:, 2] == heights[k]] = k
@@ -188,8 +188,10 @@ def _blocks(rough, fields):
             return vertices, faces, around
 
 
-def _marched(runs, fields):
-    """Closed meshes of some runs of slabs by marching cubes, together as one.
+def _marched(runs, fields, open_at=()):
+    """Meshes of some runs of slabs by marching cubes, together as one.
+
+    They are closed, but of the caps at the heights `open_at` only the rim is right.
 
     Returns
     -------
@@ -200,6 +202,10 @@ def _marched(runs, fields):
     if not runs:
         return np.zeros((0, 3)), np.zeros((0, 3), dtype=int), np.zeros(0, dtype=int)
     vertices, faces, plane, excess, run = _without_splinters(*_march(*_layers(runs, fields)))
+    # Most of a cap that will be thrown away need not be polished.
+    open_cap = (plane == IN_CAP) & np.isin(vertices[:, 2], open_at)
+    plane[open_cap] = IN_OPEN_CAP
+    faces = faces[open_cap[faces].sum(axis=1) < 2]
     ends = np.repeat([[np.inf, -np.inf]], len(runs), axis=0)
     np.minimum.at(ends[:, 0], run, vertices[:, 2])
     np.maximum.at(ends[:, 1], run, vertices[:, 2])
