@@ -229,7 +229,7 @@ class EditSession:
         insert = self._insert_picked()
         if insert is not None:
             self.editor.remove(insert)
-            self.pick(np.flatnonzero(self.editor.shape.planes == first)[-1])
+            self._pick_in(first)
             return
         shape = self.editor.shape
         index = int((shape.inserts[: self.first][shape.planes[: self.first] == first] < 0).sum())
@@ -242,7 +242,14 @@ class EditSession:
         for loop in taken:
             index += loop <= index
         self.editor.add(make_edit("remove", first, last, loop=index))
-        self.pick(np.flatnonzero(self.editor.shape.planes == first)[-1])
+        self._pick_in(first)
+
+    def _pick_in(self, plane):
+        """Pick the last loop of a plane, of those that were not inserted if there are any."""
+        shape = self.editor.shape
+        there = shape.planes == plane
+        own = there & (shape.inserts < 0)
+        self.pick(np.flatnonzero(own if own.any() else there)[-1])
 
     def drag(self, part_of, move=(0.0, 0.0), degrees=0.0, scale=(1.0, 1.0)):
         """Move, turn and scale the picked loops further, by what the mouse has done.

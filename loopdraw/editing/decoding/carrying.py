@@ -16,6 +16,7 @@ import torch
 
 from loopdraw.data.dataset import batch_of
 from loopdraw.editing.decoding.joints import joints
+from loopdraw.files import UserError
 from loopdraw.loops.representations import eos_timestep
 from loopdraw.model.refine import descend, loop_errors
 from loopdraw.threads import threads_for
@@ -74,16 +75,23 @@ def carry_on(model, decoder, edits, onward=None):
             yield
             if found.adds_a_hole(before):
                 # As it is decoded alone, which differs in the last bits.
-                whole = decoder.decode(edits, None, latents[i])
-                if look(whole.loops_by_plane, inserts).adds_a_hole(before):
+                if look(_alone(decoder, edits, latents[i]), inserts).adds_a_hole(before):
                     return latents[i]
     for _, latent in sorted(sound, key=lambda pair: pair[0]):
         if present.is_sound(before):
             break
-        if look(decoder.decode(edits, None, latent).loops_by_plane, inserts).is_sound(before):
+        if look(_alone(decoder, edits, latent), inserts).is_sound(before):
             return latent
         yield
     return None
+
+
+def _alone(decoder, edits, latent):
+    """The loops of each plane with a latent above the inserts; none, if it makes too many."""
+    try:
+        return decoder.decode(edits, None, latent).loops_by_plane
+    except UserError:
+        return []
 
 
 def _look(info, loops_by_plane, inserts):

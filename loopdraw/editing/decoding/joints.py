@@ -18,6 +18,8 @@ from loopdraw.loops.nesting import collect_loops, outlines_cross
 from loopdraw.surface.correspondence import group_loops
 from loopdraw.surface.reconstruction import DEFAULT_RESOLUTION, LEAST_AREA
 
+WALL = 0.25  # of the widest loop of a plane: narrower ones are handles
+
 
 class Joints(NamedTuple):
     """How the solid of a shape hangs together."""
@@ -25,7 +27,7 @@ class Joints(NamedTuple):
     n_parts: int
     n_holes: int
     n_free_ends: int
-    n_crossing: int  # planes on which loops cross
+    n_crossing: int  # planes on which walls cross
     is_held: bool  # each insert is joined to what lies below it
     is_closed: bool  # each insert is joined below and above: there is a hole beside it
 
@@ -81,13 +83,16 @@ def joints(planes, loops_by_plane, inserts=()):
         is_held &= any(numbers[0] in group.upper and _joins(group) for group in groups)
         is_closed &= graph.holds_without(numbers[len(numbers) // 2])
     n_ends = len(free_ends(planes, loops_by_plane))
-    n_crossing = sum(_cross(of_plane) for of_plane in loops_by_plane)
+    n_crossing = sum(_walls_cross(of_plane) for of_plane in loops_by_plane)
     counts = graph.n_parts, graph.n_circles, n_ends, n_crossing
     return Joints(*counts, bool(is_held), bool(is_closed))
 
 
-def _cross(loops):
-    return any(outlines_cross(loop, loops[i + 1 :]) for i, loop in enumerate(loops))
+def _walls_cross(loops):
+    """Whether loops of a plane cross that are no roots of handles, which may reach into a wall."""
+    widths = [np.ptp(loop, axis=0).max() for loop in loops]
+    walls = [loop for loop, w in zip(loops, widths, strict=True) if w > WALL * max(widths)]
+    return any(outlines_cross(loop, walls[i + 1 :]) for i, loop in enumerate(walls))
 
 
 def _joins(group):
