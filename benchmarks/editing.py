@@ -7,8 +7,9 @@ takes vases of a folder, as they are sliced for training, and prints for each qu
 them answer it well:
 
     handles   A circle is inserted beside the body on five planes, as a handle that leaves it. Is
-              the result one closed solid, and has it more holes (a higher genus) than the vase
-              without the edit?
+              the result one closed solid? Does it stay in one piece when the handle is cut through,
+              so that there is a hole beside it? Has it more holes (a higher genus) than the vase
+              without the edit, so that no other handle was lost?
     filled    The inside is removed on five planes. Is there none on any plane above them?
     seams     The vase is completed from a plane of the middle on, in four ways. Do loops change
               more at the seam than those of any training shape do between these planes?
@@ -75,7 +76,9 @@ def edited(model, given, edits):
     from loopdraw.editing.editor import LoopEditor
 
     try:
-        return LoopEditor(model.network, given.latent, edits, given, None).shape.loops_by_plane
+        editor = LoopEditor(model.network, given.latent, edits, given, None)
+        editor.carry_on()
+        return editor.shape.loops_by_plane
     except ValueError as error:
         print(f"  failed: {error}", file=sys.stderr)
         return None
@@ -96,12 +99,31 @@ def genus(mesh):
     return mesh.body_count - mesh.euler_number // 2
 
 
+def is_one_piece_when_cut(mesh, loop, plane):
+    """Whether a mesh does not fall apart where it is cut along a small loop (k, 2) of a plane."""
+    import numpy as np
+    import trimesh
+
+    normal, origin, *axes = plane
+    places = mesh.vertices - origin
+    away = np.linalg.norm(places @ np.transpose(axes) - loop.mean(axis=0), axis=1)
+    on_loop = (np.abs(places @ normal) < 1e-6) & (away < 0.75 * np.ptp(loop, axis=0).max())
+    is_cut = on_loop[mesh.face_adjacency_edges].all(axis=1)
+    ends = np.bincount(mesh.face_adjacency_edges[is_cut].ravel())
+    if not is_cut.any() or not np.isin(ends, (0, 2)).all():
+        return False  # the cut is no ring
+    parts = trimesh.graph.connected_components(
+        mesh.face_adjacency[~is_cut], nodes=np.arange(len(mesh.faces))
+    )
+    return len(parts) == mesh.body_count
+
+
 def handles(model, arguments):
     import numpy as np
 
     import loopdraw
 
-    solid = right = total = 0
+    solid = beside = right = total = 0
     for given in given_vases(model, arguments):
         total += 1
         on_planes = given.loops_by_plane(len(model.planes))
@@ -121,8 +143,14 @@ def handles(model, arguments):
             continue
         is_solid = mesh.is_watertight and mesh.body_count == 1
         solid += is_solid
+        middle = (LAST - FIRST) // 2
+        cut = ellipses[middle], model.planes[FIRST + middle]
+        beside += is_solid and is_one_piece_when_cut(mesh, *cut)
         right += is_solid and genus(mesh) > genus(before)
-    print(f"handles: {solid} of {total} are one closed solid, {right} with a hole more")
+    print(
+        f"handles: {solid} of {total} are one closed solid, {beside} with a hole beside the "
+        f"handle, {right} with a hole more than before"
+    )
 
 
 def filled(model, arguments):

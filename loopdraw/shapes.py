@@ -50,6 +50,7 @@ class Shape:
         self.after = None  # what comes above the edits, see `edit`
         self._model = model
         self._given = None  # an `editing.given.GivenShape`, where the loops are edited as they are
+        self._onward = None  # the latent above inserted loops, if it is another one
         self._before = None  # the Shape before the edits
         self._edited = self._regenerated = ()  # numbers of the loops that edits changed
 
@@ -107,14 +108,20 @@ class Shape:
         edits = [*self.edits, *edits]
         after = self.after if after == "as it is" else _planes_until_it_is_back(after)
         try:
-            editor = LoopEditor(self._model.network, self.z, edits, self._given, after)
-            edited = editor.shape
+            network = self._model.network
+            editor = LoopEditor(network, self.z, edits, self._given, after, self._onward)
+            editor.carry_on()
         except (ValueError, UserError) as error:
             raise UserError(f"edit: {error}") from None
         for line in warnings_of_loops_beyond(edits, editor):
             warnings.warn(f"edit: {line}", stacklevel=2)
+        return self._edited_by(editor)
+
+    def _edited_by(self, editor):
+        """What a LoopEditor has made of the shape."""
+        edited = editor.shape
         shape = self._with_loops(edited)
-        shape.edits, shape.after = edits, after
+        shape.edits, shape.after, shape._onward = list(editor.edits), editor.after, editor.onward
         shape._before = self._before or self
         shape._edited, shape._regenerated = edited.edited, edited.regenerated
         return shape
@@ -571,6 +578,7 @@ class Model:
             read_loops,
             given=shape._given,
             after=shape.after,
+            onward=shape._onward,
         )
         page = open_page(host)
         print(*page.server.greeting(), sep="\n")
@@ -632,11 +640,10 @@ class Editing:
     def shape(self):
         """The Shape as it is now."""
         start, editor = self._start._before or self._start, self._session.editor
-        latent, edits, after = editor.latent, editor.edits, editor.after
-        if not np.array_equal(latent, start.z):
-            start = self._model.decode(latent)
+        if not np.array_equal(editor.latent, start.z):
+            start = self._model.decode(editor.latent)
             start._given = self._start._given
-        return start.edit(*edits, after="regenerate" if after is None else after)
+        return start._edited_by(editor)
 
     def wait(self):
         """Wait until somebody presses "done" on the page; the Shape as it is then."""

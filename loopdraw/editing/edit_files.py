@@ -12,7 +12,11 @@ shape were given, the loops of each plane; and after how many planes the untouch
  "after": 0,
  "given": {"whole": true, "loops": [[[[0.1, 0.0], [0.0, 0.1], ...], ...], [], ...]}
 
-A list is of version 2 only where it must be.
+Version 3 adds the latent above the last inserted loop, where it is another one:
+
+ "onward": [0.2, ...]
+
+A list is of version 2 or 3 only where it must be.
 """
 
 import json
@@ -24,7 +28,7 @@ from loopdraw.editing.edits import Edit, check_edit, checked_loop, checked_numbe
 from loopdraw.files import UserError, read_text, write_text
 from loopdraw.loops.representations import REPRESENTATIONS
 
-FORMAT, VERSION = "LoopDraw edit", 2
+FORMAT, VERSION = "LoopDraw edit", 3
 # Edits are said not to fit a shape when the centres of more than this share of the edited loops lie
 # farther than this, in the lengths of the dataset, from where they lay when the edits were saved.
 MOST_ELSEWHERE, ELSEWHERE = 0.1, 0.1
@@ -41,6 +45,14 @@ class EditFile(NamedTuple):
     after: int | None = None  # see `EditedDecoder.decode`
     given: list | None = None  # the loops (k, 2) of each plane, where they were given
     is_whole: bool = True  # see `given.GivenShape`
+    onward: np.ndarray | None = None  # (L,) float64, see `EditedDecoder.decode`
+
+    def onward_of(self, latent):
+        """The latent to go on with above inserted loops of the shape of a latent (L,).
+
+        It was found for the file's own shape, and is None for others.
+        """
+        return self.onward if np.array_equal(latent, self.latent) else None
 
     def given_shape(self, model):
         """The `GivenShape` that the edits are of; None: the shape of a latent.
@@ -63,7 +75,9 @@ class EditFile(NamedTuple):
         return shape if self.is_whole else shape.below(model.info.n_planes)
 
 
-def save_edits(path, representation, latent, edits, centres=None, after=None, given=None):
+def save_edits(
+    path, representation, latent, edits, centres=None, after=None, given=None, onward=None
+):
     """Write an edit list with its latent as JSON.
 
     Parameters
@@ -75,11 +89,12 @@ def save_edits(path, representation, latent, edits, centres=None, after=None, gi
     centres : dict from `LoopEditor.starting_centres`, optional
     after : int or None, see `EditedDecoder.decode`
     given : given.GivenShape that is edited, or None
+    onward : (L,) float or None, see `EditedDecoder.decode`
     """
     needs_2 = after is not None or given is not None or any(edit.of_planes for edit in edits)
     content = {
         "format": FORMAT,
-        "version": 2 if needs_2 else 1,
+        "version": 3 if onward is not None else 2 if needs_2 else 1,
         "loop_repr_type": representation.name,
         "latent": np.asarray(latent, dtype=np.float64).tolist(),
         "edits": [
@@ -93,6 +108,8 @@ def save_edits(path, representation, latent, edits, centres=None, after=None, gi
         }
     if after is not None:
         content["after"] = int(after)
+    if onward is not None:
+        content["onward"] = np.asarray(onward, dtype=np.float64).tolist()
     if given is not None:
         loops = given.loops_by_plane(given.planes[-1] + 1)
         loops = [[loop.tolist() for loop in of_plane] for of_plane in loops]
@@ -144,9 +161,12 @@ def _read(content):
     name = content.get("loop_repr_type")
     if not isinstance(name, str) or name not in REPRESENTATIONS:
         raise ValueError(f"loop_repr_type {name!r} is none of {', '.join(REPRESENTATIONS)}")
-    latent = content.get("latent")
-    if not isinstance(latent, list) or not latent or not all(map(_is_number, latent)):
-        raise ValueError("its latent is no list of finite numbers")
+    latent, onward = content.get("latent"), content.get("onward")
+    for what, value in (("latent", latent), ("onward", latent if onward is None else onward)):
+        if not isinstance(value, list) or not value or not all(map(_is_number, value)):
+            raise ValueError(f"its {what} is no list of finite numbers")
+    if onward is not None and len(onward) != len(latent):
+        raise ValueError(f"its onward has {len(onward)} numbers, and its latent {len(latent)}")
     entries = content.get("edits")
     if not isinstance(entries, list):
         raise ValueError("it has no list of edits")
@@ -163,6 +183,7 @@ def _read(content):
         after,
         given,
         is_whole,
+        None if onward is None else np.array(onward, dtype=np.float64),
     )
 
 

@@ -7,7 +7,9 @@ loop on.
 
 import numpy as np
 
-from loopdraw.editing.decoding import EditedDecoder, checked_latent
+from loopdraw.editing.decoding.carrying import carry_on
+from loopdraw.editing.decoding.decoder import EditedDecoder
+from loopdraw.editing.decoding.shape import checked_latent
 from loopdraw.editing.edits import check_edit
 from loopdraw.files import UserError
 
@@ -23,7 +25,7 @@ class LoopEditor:
     latent : (L,) float
     edits : list of Edit
     given : given.GivenShape, whose loops are edited; None: those of the latent
-    after : int or None, see `EditedDecoder.decode`
+    after, onward : see `EditedDecoder.decode`
 
     Raises
     ------
@@ -32,17 +34,20 @@ class LoopEditor:
         changed then.
     """
 
-    def __init__(self, model, latent, edits=(), given=None, after=None):
+    def __init__(self, model, latent, edits=(), given=None, after=None, onward=None):
         self.model = model
         self.info = model.info
         self.given = given
         self._decoder = None  # of the latent `_decoded`
         self._decoded = None
-        # (latent, tuple of edits, after), oldest first, and the place of the current one
+        # (latent, tuple of edits, after, onward), oldest first, and the place of the current one
         self._states, self._at = [], -1
         self._going_on = None  # what the last change was part of
         self._shape = None
-        self._set(edits, latent, after)
+        self._carried = None  # the shape that `carry_on_a_little` is at, and its generator
+        if onward is not None:
+            onward = checked_latent(onward, model.latent_size)
+        self._set(edits, latent, after, onward=onward)
 
     @property
     def latent(self):
@@ -60,10 +65,15 @@ class LoopEditor:
         return self._states[self._at][2]
 
     @property
+    def onward(self):
+        """The latent (L,) above the last inserted loop; None: that of the shape."""
+        return self._states[self._at][3]
+
+    @property
     def shape(self):
         """The `EditedShape` under the edits."""
         if self._shape is None:
-            self._shape = self._current_decoder().decode(self.edits, self.after)
+            self._shape = self._current_decoder().decode(self.edits, self.after, self.onward)
         return self._shape
 
     @property
@@ -77,11 +87,11 @@ class LoopEditor:
 
     def put_loops(self):
         """As `EditedDecoder.put_loops`."""
-        return self._current_decoder().put_loops(self.edits, self.after)
+        return self._current_decoder().put_loops(self.edits, self.after, self.onward)
 
     def starting_centres(self):
         """As `EditedDecoder.starting_centres`."""
-        return self._current_decoder().starting_centres(self.edits, self.after)
+        return self._current_decoder().starting_centres(self.edits, self.after, self.onward)
 
     # Changes in a row that are `part_of` the same thing, any value but None, are undone together: a
     # drag of the mouse is one change.
@@ -113,6 +123,44 @@ class LoopEditor:
         """Let the untouched shape go on `after` planes after an edit; None: not at all."""
         self._set(self.edits, after=after, part_of=part_of)
 
+    def carry_on(self):
+        """Look for a way to go on in which inserted loops join the rest: see `carrying`.
+
+        What is found belongs to the last change, and is undone with it.
+        """
+        while self.carry_on_a_little():
+            pass
+
+    def carry_on_a_little(self):
+        """A part of that work.
+
+        Returns
+        -------
+        bool : whether more of it is left
+        """
+        if self.after is not None or not any(edit.kind == "insert" for edit in self.edits):
+            return False
+        if self._carried is None or self._carried[0] is not self.shape:
+            decoder = self._current_decoder()
+            work = carry_on(self.model, decoder, list(self.edits), self.onward)
+            self._carried = self.shape, work
+        work = self._carried[1]
+        if work is None:
+            return False
+        try:
+            next(work)
+            return True
+        except StopIteration as end:
+            if end.value is not None:
+                self._states[self._at] = (*self._states[self._at][:3], end.value)
+                self._shape = None
+        self._carried = self.shape, None
+        return False
+
+    def leave_as_it_is(self):
+        """Let `carry_on` do nothing until the next change: the shape has been saved like this."""
+        self._carried = self.shape, None
+
     @property
     def can_undo(self):
         return self._at > 0
@@ -129,12 +177,15 @@ class LoopEditor:
         """Forward again after `undo`."""
         self._go_to(min(self._at + 1, len(self._states) - 1))
 
-    def _set(self, edits, latent=None, after=_AS_IT_IS, part_of=None):
+    def _set(self, edits, latent=None, after=_AS_IT_IS, part_of=None, onward=None):
         for edit in edits:
             check_edit(edit, self.info.representation, self.info.n_timesteps, self.info.n_planes)
         # The same array as before says that nothing need be decoded anew.
-        latent = self.latent if latent is None else checked_latent(latent, self.model.latent_size)
-        state = (latent, tuple(edits), self.after if after is _AS_IT_IS else after)
+        if latent is None:  # what was found above inserted loops holds while they are dragged
+            latent, onward = self.latent, self.onward
+        else:
+            latent = checked_latent(latent, self.model.latent_size)
+        state = (latent, tuple(edits), self.after if after is _AS_IT_IS else after, onward)
         before = self._states, self._at, self._shape
         keep = self._at if part_of is not None and part_of == self._going_on else self._at + 1
         self._states = [*self._states[:keep], state]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from loopdraw.data.dataset import batch_of, order_ties
-from loopdraw.editing.decoding import EditedDecoder
+from loopdraw.editing.decoding.decoder import EditedDecoder
 from loopdraw.editing.edits import check_completion
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import plane_heights, sort_by_area

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loopdraw.editing.decoding import checked_latent
+from loopdraw.editing.decoding.shape import checked_latent
 from loopdraw.files import UserError
 from loopdraw.threads import threads_for
 

@@ -44,7 +44,7 @@ class EditSession:
     read_loops : function from a word (`$name`, `|file`) to a list of (k, 2) loops
     build_surface : function (planes, loops_by_plane) that gives the vertices and faces to save
     mesh_formats : endings of the mesh files to save, without their points
-    given, after : as for `LoopEditor`
+    given, after, onward : as for `LoopEditor`
     """
 
     def __init__(
@@ -59,8 +59,11 @@ class EditSession:
         mesh_formats=MESH_FORMATS,
         given=None,
         after=None,
+        onward=None,
     ):
-        self.editor = LoopEditor(model, latent, edits, given, after)
+        self.editor = LoopEditor(model, latent, edits, given, after, onward)
+        if edits:
+            self.editor.leave_as_it_is()
         self.folder = Path(folder)
         self.read_latent = read_latent
         self.read_loops = read_loops
@@ -70,7 +73,7 @@ class EditSession:
         self.blend_ends = None  # the two latents (A, B) of the blend slider
         self.dimensions = None  # the most active ones, once they are known
         self._search = None
-        self._saved = None  # (latent, edits, stem) of the last save
+        self._saved = None  # (state, stem) of the last save
         self._kept = None  # the stem that `keep` writes to
 
     # ------------------------------------------------------------------------------------ picking
@@ -197,7 +200,7 @@ class EditSession:
         return int(planes[self.first]), int(planes[self.last])
 
     def insert(self, form, beside=0.05):
-        """Insert loops beside the first picked one, in the planes of those picked.
+        """Insert loops beside the first picked one, in the planes of those picked; pick the first.
 
         Parameters
         ----------
@@ -213,17 +216,20 @@ class EditSession:
             "square": square_points(right + size / 2, middle[1], size),
             "copy": loop + [right - loop[:, 0].min(), 0.0],
         }[form]
-        self.editor.add(make_edit("insert", first, last, loops=[points.tolist()]))
+        place = self.editor.add(make_edit("insert", first, last, loops=[points.tolist()]))
+        # What is inserted is moved next.
+        self.pick(np.flatnonzero(self.editor.shape.inserts == place)[0])
 
     def remove_loops(self):
         """Remove the first picked loop, and those of its number in the planes of those picked.
 
-        An inserted loop goes with the edit that inserted it.
+        An inserted loop goes with the edit that inserted it. A loop that is left there is picked.
         """
         first, last = self._picked_planes()
         insert = self._insert_picked()
         if insert is not None:
             self.editor.remove(insert)
+            self._pick_in(first)
             return
         shape = self.editor.shape
         index = int((shape.inserts[: self.first][shape.planes[: self.first] == first] < 0).sum())
@@ -236,6 +242,14 @@ class EditSession:
         for loop in taken:
             index += loop <= index
         self.editor.add(make_edit("remove", first, last, loop=index))
+        self._pick_in(first)
+
+    def _pick_in(self, plane):
+        """Pick the last loop of a plane, of those that were not inserted if there are any."""
+        shape = self.editor.shape
+        there = shape.planes == plane
+        own = there & (shape.inserts < 0)
+        self.pick(np.flatnonzero(own if own.any() else there)[-1])
 
     def drag(self, part_of, move=(0.0, 0.0), degrees=0.0, scale=(1.0, 1.0)):
         """Move, turn and scale the picked loops further, by what the mouse has done.
@@ -356,14 +370,13 @@ class EditSession:
 
         The state keeps its number if the block succeeds.
         """
-        latent, edits = self.editor.latent, (self.editor.edits, self.editor.after)
-        if self._saved and self._saved[0] is latent and self._saved[1] == edits:
-            yield self._saved[2]
+        if self._saved and _same(self._saved[0], self._state()):
+            yield self._saved[1]
             return
         # What was only kept so far is now saved under its number.
         kept = contextlib.nullcontext(self._kept) if self._kept else claimed_stem(self.folder)
         with kept as stem:
-            self._saved = latent, edits, stem
+            self._saved = self._state(), stem
             try:
                 yield stem
             except BaseException:
@@ -378,8 +391,7 @@ class EditSession:
         -------
         Path
         """
-        latent, edits = self.editor.latent, (self.editor.edits, self.editor.after)
-        if self._saved and self._saved[0] is latent and self._saved[1] == edits:
+        if self._saved and _same(self._saved[0], self._state()):
             return self.save_edit_list()
         kept = contextlib.nullcontext(self._kept) if self._kept else claimed_stem(self.folder)
         with kept as stem:
@@ -424,6 +436,10 @@ class EditSession:
                 self.mesh_formats,
             )
 
+    def _state(self):
+        editor = self.editor
+        return editor.latent, editor.edits, editor.after, editor.onward
+
     def save_edit_list(self):
         """Write the edit list with its latent; the file's path."""
         with self.stem() as stem:
@@ -440,6 +456,7 @@ class EditSession:
             editor.starting_centres(),
             editor.after,
             editor.given,
+            editor.onward,
         )
         return path
 
@@ -455,3 +472,10 @@ class EditSession:
                 path, editor.info.representation, editor.latent, editor.edits, starting, put
             )
         return path
+
+
+def _same(state, other):
+    return all(
+        a is b or (not isinstance(a, np.ndarray) and a == b)
+        for a, b in zip(state, other, strict=True)
+    )

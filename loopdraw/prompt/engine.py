@@ -241,12 +241,15 @@ class InferenceEngine:
         shape.given, edit_file = self._given(task), task.action.edit
         if shape.given is not None:
             shape.z = shape.given.latent
-        edits, after = [], None
+        edits, after, onward = [], None, None
         if edit_file is not None:
             check_edits(edit_file, self.info)
-            edits, after = edit_file.edits, edit_file.after
-        editor = LoopEditor(self.model, shape.z, edits, shape.given, after)
+            edits, after, onward = edit_file.edits, edit_file.after, edit_file.onward_of(shape.z)
+        editor = LoopEditor(self.model, shape.z, edits, shape.given, after, onward)
+        if edit_file is not None and not np.array_equal(shape.z, edit_file.latent):
+            editor.carry_on()  # of the file's own shape, it has been looked for already
         shape.take(editor.shape)
+        shape.onward = editor.onward
         if edit_file is not None:
             shape.centres = editor.starting_centres()
             shape.warnings += warnings_about(edit_file, editor)
@@ -361,7 +364,16 @@ class InferenceEngine:
             def before(stem):
                 representation, edits = self.info.representation, action.edit.edits
                 path, after = stem.with_name(stem.name + "-edit.json"), action.edit.after
-                save_edits(path, representation, shape.z, edits, shape.centres, after, shape.given)
+                save_edits(
+                    path,
+                    representation,
+                    shape.z,
+                    edits,
+                    shape.centres,
+                    after,
+                    shape.given,
+                    shape.onward,
+                )
 
         claim = functools.partial(claimed_stem, self.folder, _label(action))
         if isinstance(action, Sample) and action.number is not None:
@@ -430,6 +442,7 @@ class InferenceEngine:
             mesh_formats=self.mesh_formats,
             given=given,
             after=after,
+            onward=None if edit_file is None else edit_file.onward_of(latent),
         )
         if edit_file is not None:
             for warning in warnings_about(edit_file, session.editor):
@@ -527,6 +540,7 @@ class Shape:
     edited: set = field(default_factory=set)  # timesteps that the user's function changed
     untouched: list | None = None  # the loops of each plane without the edit
     given: object = None  # the GivenShape that was edited
+    onward: np.ndarray | None = None  # (L,), see `EditedDecoder.decode`
     centres: dict | None = None  # `EditedDecoder.starting_centres`
     warnings: list = field(default_factory=list)  # lines to print with the outcome
     draws: int = 0  # how many shapes were drawn for a checked sample

@@ -80,7 +80,8 @@ def main(argv=None):
     try:
         check_edits(edit_file, model.info)
         given = edit_file.given_shape(model)
-        editor = LoopEditor(model, edit_file.latent, given=given, after=edit_file.after)
+        of_file = {"after": edit_file.after, "onward": edit_file.onward}
+        editor = LoopEditor(model, edit_file.latent, given=given, **of_file)
         scenes = make_scenes(editor, edit_file.edits)
     except (UserError, ValueError) as error:
         raise UserError(f"{arguments.edit}: {error}") from None

@@ -79,7 +79,8 @@ class EditPanel:
         if changed:
             session.pick(session.first, end)
         if session.picked and len(shape.planes):
-            imgui.TextDisabled(f"plane {shape.planes[session.first]}; or click on a loop")
+            inserted = ", inserted" if shape.inserts[session.first] >= 0 else ""
+            imgui.TextDisabled(f"plane {shape.planes[session.first]}{inserted}; or click on a loop")
 
     def _adjusting(self):
         imgui.SeparatorText("Change them")
@@ -209,7 +210,8 @@ class EditPanel:
         if imgui.Button("close"):
             window.close()
         imgui.SameLine()
-        imgui.TextDisabled(window.pace())
+        looking = "looking for a way to join what was inserted ..."
+        imgui.TextDisabled(looking if window.is_looking else window.pace())
 
 
 class EditMouse:

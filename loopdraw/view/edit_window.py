@@ -89,6 +89,7 @@ class EditWindow:
         self.title = title
         self.surfaces = surfaces
         self.error = self.message = ""
+        self.is_looking = False  # for a way to go on above inserted loops
         self._traced = set()  # crashes whose traceback was printed
         points = np.concatenate(self._loops(session.editor.shape) or [np.zeros((1, 3))])
         self.canvas = EditCanvas(self.ps, session.editor.info.planes, points)
@@ -160,6 +161,7 @@ class EditWindow:
         self.guard(self._draw_loops)
         self.guard(self.mouse.place_gizmo)
         self.guard(self._draw_surface)
+        self.guard(self._carry_on)
         self.guard(self._turn)
         self._frame_ended = time.perf_counter()
 
@@ -225,9 +227,16 @@ class EditWindow:
         self.canvas.enable_surface(self.canvas.show_surface and self._mesh is not None)
         if not self.canvas.show_surface:
             return
-        resting = time.perf_counter() - self._change_times[-1] > REST_SECONDS
+        resting = self._is_resting()
         planes = self.session.editor.info.planes
         self.surfaces.follow(shape, planes, shape.loops_by_plane, resting)
+
+    def _is_resting(self):
+        return time.perf_counter() - self._change_times[-1] > REST_SECONDS
+
+    def _carry_on(self):
+        """Look a little further for a way to join inserted loops, while the hand rests."""
+        self.is_looking = self._is_resting() and self.session.editor.carry_on_a_little()
 
     # -------------------------------------------------------------------------------------- saving
 

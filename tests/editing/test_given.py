@@ -408,16 +408,19 @@ def test_the_session_inserts_and_removes(planned, tmp_path):
     session = EditSession(planned, shape.latent, [], tmp_path, None, None, given=shape, after=0)
     loops = session.editor.untouched.loops()
     assert loops[2] is shape.loops[2]
-    session.pick(2, 6)  # planes 2 to 4
     for form in ("ellipse", "square", "copy"):
+        session.pick(2, 6)  # planes 2 to 4
         session.insert(form)
+        assert session.editor.shape.inserts[session.first] == 0
+        assert session.editor.shape.planes[session.first] == 2
+        assert session.last == session.first
         edit = session.editor.edits[-1]
         assert (edit.kind, edit.first, edit.last) == ("insert", 2, 4)
         assert np.array(edit.values["loops"][0])[:, 0].min() > loops[2][:, 0].max()
         session.editor.undo()
+    session.pick(2, 6)
     session.insert("ellipse")
     inserted = int(session.editor.shape.edited[0])
-    session.pick(inserted)
     session.drag(1, move=(0.1, 0.2), scale=(1.5, 1.0))
     session.adjust("move", part_of=1, u=0.3)
     values = session.editor.edits[0].values

@@ -120,7 +120,8 @@ class Editor:
 
     def _state(self):
         editor = self.session.editor
-        return editor.latent.tobytes(), editor.edits, editor.after
+        onward = None if editor.onward is None else editor.onward.tobytes()
+        return editor.latent.tobytes(), editor.edits, editor.after, onward
 
     def _decode(self):
         shape = self.session.editor.shape
@@ -176,6 +177,8 @@ class Editor:
             self.surfaces.follow(shape, planes, shape.loops_by_plane, self.is_resting)
 
     def _search(self):
+        if self.is_resting and self.session.editor.carry_on_a_little():
+            return
         if self.session.dimensions is None and self.is_resting:
             self.session.search_dimensions()
 

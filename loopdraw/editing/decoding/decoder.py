@@ -1,6 +1,6 @@
 """Decoding a shape under a list of edits, again and again as the list changes.
 
-The shape is that of a latent, or one given by its loops (`given.GivenShape`). Five rules give the
+The shape is that of a latent, or one given by its loops (`given.GivenShape`). Six rules give the
 loops of an edited shape, one after the other:
 
 1. A loop that no edit covers is what comes after the loops before it, edited or not. Up to the
@@ -23,6 +23,10 @@ loops of an edited shape, one after the other:
    planes as it is; one that only the untouched shape has comes back after them. Should the
    generated shape end on the way, the untouched one goes on at once.
 
+6. Above the last inserted loop, the decoder may generate with another latent, that of `onward`. It
+   sees the same loops below. So an inserted loop can be carried on that the latent of the shape
+   would leave hanging (`carrying`).
+
 Loops have numbers, counted from 0 in the order of the sequence. Inserted loops have none, and
 removed loops keep theirs: the loops before an insert or a remove, in its planes, and above them
 are counted as if it were not there. On the way back to the untouched shape, loops have its numbers.
@@ -38,14 +42,23 @@ A change costs only the steps from the first changed loop on: the decoder keeps 
 loops before.
 """
 
-import dataclasses
 import functools
-import itertools
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from loopdraw.editing.decoding.runs import (
+    Next,
+    Reference,
+    Run,
+    Step,
+    Waiting,
+    Way,
+    area_of,
+    planes_in_turn,
+    with_flag,
+)
+from loopdraw.editing.decoding.shape import EditedShape, checked_latent
 from loopdraw.editing.edits import apply_edits, edit_functions
 from loopdraw.files import UserError
 from loopdraw.loops.geometry import lift, signed_area
@@ -53,54 +66,6 @@ from loopdraw.loops.nesting import outlines_cross
 from loopdraw.loops.representations import ellipse_loop
 from loopdraw.model.decoding import STEPS_BETWEEN_END_CHECKS
 from loopdraw.threads import threads_for
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class EditedShape:
-    """The loops of a shape under an edit list.
-
-    The attributes from `timesteps` on speak of the loops in the order of `loops_by_plane`, plane
-    after plane, in places counted from 0.
-
-    Attributes
-    ----------
-    sequence : (T, F) float32
-        Not normalised, all zero from its end on; what `LoopSeqEncoderDecoderModel.decode` gives.
-    loops_by_plane : list of lists of (k, 2) float64 loops
-    timesteps : (n_loops,) int
-        The timestep of each loop.
-    numbers : (n_loops,) int
-        What edits call the loop; -1 for those that have no number.
-    inserts : (n_loops,) int
-        The place in the edit list of the edit that inserted the loop; -1: none did.
-    planes : (n_loops,) int
-        The plane of each loop.
-    edited : (n,) int
-        Places of the loops that an edit changed or inserted.
-    regenerated : (n,) int
-        Places of the other loops that are not those of the untouched shape.
-    """
-
-    sequence: np.ndarray
-    loops_by_plane: list
-    timesteps: np.ndarray
-    numbers: np.ndarray
-    inserts: np.ndarray
-    planes: np.ndarray
-    edited: np.ndarray
-    regenerated: np.ndarray
-
-    @property
-    def n_loops(self):
-        return len(self.timesteps)
-
-    def loops(self):
-        """The loops (k, 2), one plane after the other."""
-        return [loop for loops in self.loops_by_plane for loop in loops]
-
-    def loops_in_space(self, planes):
-        """The same, lifted from their `planes` (P, 4, 3) to space: list of (k, 3) float."""
-        return [lift(loop, planes[p]) for loop, p in zip(self.loops(), self.planes, strict=True)]
 
 
 class EditedDecoder:
@@ -117,24 +82,24 @@ class EditedDecoder:
         model.eval()
         self.info = model.info
         self._decoder = model.decoder
-        latent = checked_latent(latent, model.latent_size)
-        self._latent = torch.tensor(latent, dtype=torch.float32, device=model.device)[None]
+        self.latent = checked_latent(latent, model.latent_size)
+        self._latent = torch.tensor(self.latent, dtype=torch.float32, device=model.device)[None]
         self._given = (
             None
             if given is None
-            else _Reference(
+            else Reference(
                 given.sequence, given.loops, given.is_whole, self.info, self._latent.device
             )
         )
-        self._planes = _planes_in_turn(given, self.info.n_planes)
+        self.planes_in_turn = planes_in_turn(given, self.info.n_planes)
         self._edits = []  # those in force
-        self._after = None
+        self._after = self._onward = None
         # One run for each set of edits that is decoded, named by places in the list of edits. The
         # empty one is the untouched shape.
         self._runs = {}
         self._walks = {}  # of each run, the generator that takes it further
 
-    def decode(self, edits, after=None):
+    def decode(self, edits, after=None, onward=None):
         """The shape under a list of edits.
 
         Parameters
@@ -142,6 +107,9 @@ class EditedDecoder:
         edits : list of Edit that the model can take (`edits.check_edit`)
         after : int or None
             How many planes after an edit the untouched shape goes on; None: not at all.
+        onward : (L,) float or None
+            The latent above the last inserted loop, if it is another one. Only where `after` is
+            None.
 
         Returns
         -------
@@ -156,6 +124,7 @@ class EditedDecoder:
         if self._given is None and after is not None:
             self._own_reference  # noqa: B018  (needs decoding of its own)
         self._edits, self._after = list(edits), after
+        self._set_onward(onward if after is None else None)
         self._walks = {}
         key = self._everything()
         with threads_for(1):
@@ -174,7 +143,7 @@ class EditedDecoder:
     def untouched(self):
         """The `EditedShape` without edits."""
         kept = self._edits, self._after, self._walks
-        self._edits, self._after, self._walks = [], None, {}
+        self._edits, self._after, self._walks = [], None, {}  # no edits, so nothing goes onward
         with threads_for(1):
             self._advance(())
         shape = self._shape(self._runs[()])
@@ -184,11 +153,11 @@ class EditedDecoder:
     @functools.cached_property
     def _own_reference(self):
         """The untouched shape of the latent, as if it were given."""
-        return _Reference.of_shape(self.untouched, self.info, self._latent.device)
+        return Reference.of_shape(self.untouched, self.info, self._latent.device)
 
     @property
     def _reference(self):
-        """The shape that loops are taken from, a `_Reference`; None: from the decoder alone."""
+        """The shape that loops are taken from, a `Reference`; None: from the decoder alone."""
         if self._given is None and self._after is not None:
             return self._own_reference
         return self._given
@@ -212,30 +181,30 @@ class EditedDecoder:
             if step.is_based
         }
 
-    def put_loops(self, edits, after=None):
+    def put_loops(self, edits, after=None, onward=None):
         """All loops of the edited shape that are not what the decoder generates there.
 
         Returns
         -------
         dict of int to (F,) float64 : timestep, not normalised
         """
-        self.decode(edits, after)
+        self.decode(edits, after, onward)
         run = self._runs[self._everything()]
         with torch.inference_mode():
             return {
                 t: self.info.unnormalise(run.taken[t].cpu().numpy())
                 for t in range(len(run.steps))
-                if not torch.equal(run.generated(t), run.taken[t])
+                if t >= run.onward_from or not torch.equal(run.generated(t), run.taken[t])
             }
 
-    def starting_centres(self, edits, after=None):
+    def starting_centres(self, edits, after=None, onward=None):
         """Where the loops that edits change lie before they are changed.
 
         Returns
         -------
         dict of int to (3,) float64 : number of each edited loop, its centre in space
         """
-        shape = self.decode(edits, after)
+        shape = self.decode(edits, after, onward)
         steps = self._runs[self._everything()].steps
         centres = {}
         for place in shape.edited.tolist():
@@ -247,6 +216,49 @@ class EditedDecoder:
             centre = start[:-1].reshape(-1, 2).mean(axis=0) if is_polyline else start[:2]
             centres[step.number] = lift(centre, self.info.planes[shape.planes[place]])
         return centres
+
+    def below_the_last_insert(self, edits):
+        """What lies below the loops that come after all inserts; there must be some.
+
+        Returns
+        -------
+        rows : (t, F) tensor, normalised: all steps up to the last plane with an inserted loop
+        next_row : (F,) tensor, the step that comes then, which opens a plane
+        """
+        self.decode(edits)
+        run = self._runs[self._everything()]
+        last = self._last_insert(self._everything())
+        n = sum(self._real_plane(step.plane) <= last for step in run.steps)
+        return run.taken[:n].clone(), run.taken[n].clone()
+
+    def _set_onward(self, onward):
+        if onward is None or self._onward is None:
+            self._onward = None if onward is None else self._as_latent(onward)
+        elif not torch.equal(self._as_latent(onward), self._onward):
+            self._onward = self._as_latent(onward)
+
+    def _as_latent(self, latent):
+        return torch.tensor(latent, dtype=torch.float32, device=self._latent.device)[None]
+
+    def _last_insert(self, key):
+        """The last plane of the inserts of a run; None: it has none."""
+        inserts = [self._edits[i] for i in key if self._edits[i].kind == "insert"]
+        return max((edit.last for edit in inserts), default=None)
+
+    def _goes_onward(self, key, way):
+        """Whether what a run generates next, it generates with the latent of `onward`."""
+        if way.plane < 0 or not self._may_go_onward(key):
+            return False
+        return self._real_plane(way.plane) >= self._last_insert(key)
+
+    def _may_go_onward(self, key):
+        has_inserts = key == self._everything() and self._last_insert(key) is not None
+        return self._onward is not None and has_inserts
+
+    def _real_plane(self, plane):
+        """The plane that is opened as number `plane`; a number beyond all past the last one."""
+        real = self.planes_in_turn[plane] if plane < len(self.planes_in_turn) else -1
+        return real if real >= 0 else len(self.planes_in_turn)
 
     def _everything(self):
         return tuple(i for i, edit in enumerate(self._edits) if edit.acts())
@@ -263,10 +275,10 @@ class EditedDecoder:
         is_far_enough : function (run), or None
         """
         if key not in self._runs:
-            self._runs[key] = _Run(self._decoder, self._latent, self.info)
+            self._runs[key] = Run(self._decoder, self._latent, self.info)
         run = self._runs[key]
         if key not in self._walks:
-            run.begin()
+            run.begin(self._onward if self._may_go_onward(key) else None)
             self._walks[key] = self._walk(key, run)
         while len(run.steps) < self.info.n_timesteps:
             if is_far_enough is not None and is_far_enough(run):
@@ -280,7 +292,7 @@ class EditedDecoder:
 
     def _walk(self, key, run):
         """Take the steps of a run that has begun: a generator that yields True after each."""
-        way = _Way()
+        way = Way()
         here = ()  # the edits of planes that cover the present plane
         while True:
             opens = False
@@ -293,7 +305,7 @@ class EditedDecoder:
                     return
             if opens:
                 way.open_plane(self._inserts(here, way.plane + 1))
-            while way.waiting and way.waiting[0].area > _area(self._loop(next_.row)):
+            while way.waiting and way.waiting[0].area > area_of(self._loop(next_.row)):
                 self._insert(run, way)
                 yield True
             if next_.number >= 0:
@@ -314,7 +326,7 @@ class EditedDecoder:
 
         Returns
         -------
-        next_ : `_Next`, or None at the end
+        next_ : `Next`, or None at the end
         opens : bool, it opens a plane
         there : the edits of planes that cover its plane
         """
@@ -323,7 +335,7 @@ class EditedDecoder:
             based = self._base(key, there, way.plane + 1, 0)
             if based is not None:
                 return based, True, there
-        own = self._own(run, way)
+        own = self._own(key, run, way)
         if own is None:
             return None, False, ()
         opens = way.plane < 0 or self._opens(own.row)
@@ -347,8 +359,8 @@ class EditedDecoder:
                 start, is_based = based.taken[based.at_number[next_.number]].clone(), True
         row = self._edited(start, covering, next_.number) if covering else start
         if here:
-            row = _with_flag(row, way.n_taken == 0)
-        step = _Step(
+            row = with_flag(row, way.n_taken == 0)
+        step = Step(
             next_.number,
             way.plane,
             way.index - 1,
@@ -362,19 +374,19 @@ class EditedDecoder:
         if step.start is not None:
             way.acted(self._after)
 
-    def _own(self, run, way):
-        """What comes after the steps of a run by rules 1 and 5, a `_Next`; None: the end."""
+    def _own(self, key, run, way):
+        """What comes after the steps of a run by rules 1 and 5, a `Next`; None: the end."""
         reference = self._reference
         if reference is not None and way.returned:
             if way.number < len(reference.rows):
-                return _Next(reference.rows[way.number], way.number, way.number, is_new=False)
+                return Next(reference.rows[way.number], way.number, way.number, is_new=False)
             if reference.is_whole:
                 return None
-        row = run.generated(len(run.steps))
-        generated = _Next(row, way.number, None, is_new=way.edited_plane is not None)
+        row = run.generated(len(run.steps), self._goes_onward(key, way))
+        generated = Next(row, way.number, None, is_new=way.edited_plane is not None)
         if reference is not None and way.returned:  # the given part is over, and so is its plane
             if way.number == len(reference.rows) and self.info.representation.has_flag:
-                row = _with_flag(row, True)
+                row = with_flag(row, True)
             return generated._replace(row=row, is_new=True)
         if self._after is None or way.edited_plane is None:
             return generated
@@ -384,7 +396,7 @@ class EditedDecoder:
         if share >= 1 or run.would_end(row):
             way.returned = True
             way.number = reference.first_number(plane)
-            return self._own(run, way)
+            return self._own(key, run, way)
         partner = reference.number.get((plane, index))
         if partner is None:
             return generated._replace(number=-1)
@@ -392,10 +404,10 @@ class EditedDecoder:
             return generated._replace(number=partner)
         other = reference.rows[partner]
         points = (1 - share) * self._loop(row) + share * self._loop(other)
-        return _Next(self._as_row(points, row), partner, None, is_new=True)
+        return Next(self._as_row(points, row), partner, None, is_new=True)
 
     def _base(self, key, without, plane, index, or_end=False):
-        """The loop at a place of the run without some edits, a `_Next`; None: there is none.
+        """The loop at a place of the run without some edits, a `Next`; None: there is none.
 
         Parameters
         ----------
@@ -417,7 +429,7 @@ class EditedDecoder:
         if not or_end and (self._is_past(step.given) or not run.is_loop(t)):
             return None
         row = run.taken[t].clone()
-        return _Next(row, step.number, step.given, step.is_new, step.start, is_edited=True)
+        return Next(row, step.number, step.given, step.is_new, step.start, is_edited=True)
 
     def _is_past(self, given):
         """Whether a row of the reference, or None, is its end."""
@@ -425,9 +437,9 @@ class EditedDecoder:
 
     def _covering(self, key, plane):
         """The edits of planes in `key` that cover the plane opened as number `plane`."""
-        if plane >= len(self._planes):
+        if plane >= len(self.planes_in_turn):
             return ()
-        edits, real = self._edits, self._planes[plane]
+        edits, real = self._edits, self.planes_in_turn[plane]
         return tuple(i for i in key if edits[i].of_planes and edits[i].covers(real))
 
     def _changes(self, i, number):
@@ -437,19 +449,19 @@ class EditedDecoder:
         return self._edits[i].kind == "remove" and self._edits[i].values["loop"] == index
 
     def _inserts(self, here, plane):
-        """The loops to insert in a plane, largest first: list of `_Waiting`."""
+        """The loops to insert in a plane, largest first: list of `Waiting`."""
         inserts = []
         for i in here:
             if self._edits[i].kind == "insert":
-                points = self._edits[i].inserted(self._planes[plane])
-                inserts.append(_Waiting(abs(signed_area(points)), i, points))
+                points = self._edits[i].inserted(self.planes_in_turn[plane])
+                inserts.append(Waiting(abs(signed_area(points)), i, points))
         return sorted(inserts, key=lambda waiting: -waiting.area)
 
     def _insert(self, run, way):
         waiting = way.waiting.pop(0)
         blank = torch.zeros_like(run.taken[0])
-        row = _with_flag(self._as_row(waiting.points, blank), way.n_taken == 0)
-        run.take(row, _Step(-1, way.plane, -1, insert=waiting.edit))
+        row = with_flag(self._as_row(waiting.points, blank), way.n_taken == 0)
+        run.take(row, Step(-1, way.plane, -1, insert=waiting.edit))
         way.n_taken += 1
         way.acted(self._after)
 
@@ -458,7 +470,7 @@ class EditedDecoder:
         while way.waiting:
             self._insert(run, way)
             yield True
-        plane = self._planes[way.plane]
+        plane = self.planes_in_turn[way.plane]
         if not way.n_taken:
             raise UserError(
                 f"remove: plane {plane} would lose its only loop; a shape has one in each plane"
@@ -520,7 +532,7 @@ class EditedDecoder:
         n_placed = next((t for t, i in enumerate(given) if self._is_past(i)), n_steps)
         opened = np.full(len(sequence), -1)
         opened[:n_placed] = info.planes_of(sequence[:n_placed]) if n_placed else -1
-        planes = np.where(opened >= 0, self._planes[opened], -1)
+        planes = np.where(opened >= 0, self.planes_in_turn[opened], -1)
         timesteps = np.flatnonzero(planes >= 0)
         # As `decode` of the model does: the timestep that ends a sequence is part of it.
         sequence[(timesteps[-1] + 2 if len(timesteps) else 1) :] = 0
@@ -543,192 +555,3 @@ class EditedDecoder:
             edited=np.flatnonzero(edited),
             regenerated=np.flatnonzero(is_new & ~edited),
         )
-
-
-class _Reference:
-    """A shape whose loops are known: a given one, or the untouched one that is returned to.
-
-    Attributes
-    ----------
-    rows : (n or n + 1, F) float32 tensor, normalised; the end-of-sequence timestep may be the last
-    sequence : the same, not normalised
-    loops : list of n loops
-    number : dict of (plane, index in it) to number; planes are counted as they are opened
-    is_whole : bool
-    """
-
-    def __init__(self, sequence, loops, is_whole, info, device):
-        self.sequence, self.loops, self.is_whole = sequence, loops, is_whole
-        rows = (sequence - info.dataset_mean) / info.dataset_std
-        self.rows = torch.from_numpy(rows.astype(np.float32)).to(device)
-        flags = sequence[:, -1] > 0.5 if info.representation.has_flag else np.ones(len(sequence))
-        self.number, plane, index = {}, -1, 0
-        for number, opens in enumerate(flags):
-            index = 0 if opens or plane < 0 else index + 1
-            plane += bool(opens) or plane < 0
-            self.number[plane, index] = number
-
-    @classmethod
-    def of_shape(cls, shape, info, device):
-        n_rows = np.flatnonzero(shape.sequence.any(axis=1)).max(initial=-1) + 1
-        return cls(shape.sequence[:n_rows], shape.loops(), True, info, device)
-
-    def first_number(self, plane):
-        """The number of the first loop in a plane; past the loops, if there is none."""
-        return self.number.get((plane, 0), len(self.loops))
-
-
-class _Next(NamedTuple):
-    """A loop that may come next."""
-
-    row: torch.Tensor  # (F,) normalised
-    number: int  # -1: none
-    given: int | None  # where it stands in the reference, unchanged
-    is_new: bool  # it is not a loop of the untouched shape
-    start: torch.Tensor | None = None  # what edits of its number were applied to
-    is_edited: bool = False  # edits of its number have been applied
-
-
-class _Waiting(NamedTuple):
-    """A loop to be inserted in the present plane."""
-
-    area: float
-    edit: int
-    points: np.ndarray  # (k, 2)
-
-
-class _Step(NamedTuple):
-    """How a step of a run came about."""
-
-    number: int
-    plane: int  # counted as planes are opened
-    index: int  # in the plane, as if nothing were inserted or removed; -1: inserted
-    start: torch.Tensor | None = None  # (F,) what edits were applied to
-    is_based: bool = False  # the start is not what comes next here
-    given: int | None = None
-    is_new: bool = False
-    insert: int | None = None
-
-
-@dataclasses.dataclass
-class _Way:
-    """Where a walk is."""
-
-    returned: bool = True  # the loops are those of the reference, where there is one
-    number: int = 0  # of the next loop
-    plane: int = -1
-    index: int = 0  # of the next loop in its plane, as if nothing were inserted or removed
-    n_taken: int = 0  # steps taken in the plane
-    edited_plane: int | None = None  # the last one that an edit changed
-    waiting: list = dataclasses.field(default_factory=list)
-
-    def open_plane(self, waiting):
-        self.plane, self.index, self.n_taken, self.waiting = self.plane + 1, 0, 0, waiting
-
-    def acted(self, after):
-        self.edited_plane = self.plane
-        self.returned = after == 0
-
-
-class _Run:
-    """One sequence in the making, under some edits. All tensors are normalised, (T, F).
-
-    Attributes
-    ----------
-    taken : the steps, each the input of the next
-    steps : list of `_Step`, those that agree with the edits now in force
-    at_number, at_place : the step of a loop by its number, by (plane, index)
-    """
-
-    def __init__(self, decoder, latent, info):
-        self.info = info
-        self.decoder = decoder
-        self.state = decoder.begin(latent)
-        self._outputs = latent.new_zeros(info.n_timesteps, info.representation.n_features)
-        self.taken = torch.zeros_like(self._outputs)
-        self._n_known = 0  # rows of `taken` that stand
-        self.begin()
-
-    def begin(self):
-        """Go through the steps anew; those that come out as before cost nothing."""
-        self.steps, self.at_number, self.at_place = [], {}, {}
-
-    def generated(self, t):
-        """What the decoder gives at step `t`, flags after the sigmoid, (F,)."""
-        while self.state.length <= t:
-            before = self.state.length - 1
-            x = self.taken[before : before + 1] if before >= 0 else torch.zeros_like(self.taken[:1])
-            output = self.decoder.step(self.state, x)
-            if self.info.representation.has_flag:
-                output[:, -1].sigmoid_()
-            self._outputs[before + 1] = output[0]
-        return self._outputs[t]
-
-    def take(self, row, step):
-        t = len(self.steps)
-        if t >= self._n_known or not torch.equal(self.taken[t], row):
-            self.taken[t] = row
-            self._n_known = t + 1
-            # What is generated at a step follows from the steps before it alone.
-            if self.state.length > t + 1:
-                self.state.rewind(t + 1)
-        if step.number >= 0:
-            self.at_number[step.number] = t
-        if step.index >= 0:
-            self.at_place[step.plane, step.index] = t
-        self.steps.append(step)
-
-    @property
-    def plane(self):
-        return self.steps[-1].plane if self.steps else -1
-
-    def _planes(self, rows):
-        return self.info.planes_of(self.info.unnormalise(rows.cpu().numpy()))
-
-    def has_ended(self):
-        """Whether the sequence has ended."""
-        return self._planes(self.taken[: len(self.steps)])[-1] < 0
-
-    def is_loop(self, t):
-        """Whether step `t` is a loop, and not the end of the sequence or beyond."""
-        return self._planes(self.taken[: t + 1])[-1] >= 0
-
-    def would_end(self, row):
-        """Whether the sequence would end if `row` came next."""
-        return self._planes(torch.cat([self.taken[: len(self.steps)], row[None]]))[-1] < 0
-
-
-def _planes_in_turn(given, n_planes):
-    """The plane of each plane that a sequence opens, (P,) int; -1: past the last.
-
-    A given shape may leave planes out, which its sequence does not tell.
-    """
-    met = [] if given is None else sorted(set(given.planes.tolist()))
-    table = [*met, *range(met[-1] + 1 if met else 0, n_planes)]
-    return np.array([*table, *itertools.repeat(-1, n_planes - len(table))])
-
-
-def _with_flag(row, opens):
-    """A row whose flag says whether it opens a plane; unchanged if it says so already."""
-    if bool(row[-1] > 0.5) == opens:
-        return row
-    row = row.clone()
-    row[-1] = float(opens)
-    return row
-
-
-def _area(loop):
-    return abs(signed_area(loop))
-
-
-def checked_latent(latent, latent_size):
-    """A latent as (L,) float64; UserError when a model cannot take it."""
-    try:
-        latent = np.array(latent, dtype=np.float64).ravel()
-    except (ValueError, TypeError):
-        latent = np.zeros(0)
-    if len(latent) != latent_size or not np.isfinite(latent).all():
-        raise UserError(
-            f"a latent of this model is {latent_size} finite numbers, and {len(latent)} were given"
-        )
-    return latent
