@@ -10,6 +10,7 @@ losses of a trained model on all sets. On several GPUs or machines, start it wit
 
 import datetime
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from loopdraw.processes import (
     any_process,
     deferred_interrupt,
     draw_seed,
+    ended_by,
     first_process_first,
     pick_device,
     process_group,
@@ -86,7 +88,7 @@ def train(options):
     if done is not None and first == done + 1:
         complete(trainer, logged_set, log, done)
     started = time.monotonic()
-    message = "\nCtrl-C: stopping at the end of this epoch; press it again to stop at once"
+    message = "\n{name}: stopping at the end of this epoch; {repeat} to stop at once"
     with deferred_interrupt(message, report) as interrupted:
         for epoch in range(first, last + 1):
             reconstruction, kl = trainer.run_epoch(epoch)
@@ -109,7 +111,7 @@ def train(options):
                     "\n" * sys.stdout.isatty() + f"stopped; {save_dir} has all up to epoch "
                     f"{epoch} of {last}; --load_epoch -1 and the same options go on from there"
                 )
-                raise KeyboardInterrupt
+                raise ended_by(interrupted() or signal.SIGINT)
     if rank == 0:
         log.close()
         if options.fit_prior:

@@ -1,11 +1,13 @@
 """Decoding and training, ours against the plain versions, at the published settings."""
 
 import functools
+import time
 
 import plain
 import torch
 from measuring import Row, median_seconds, paired
 from setups import N_TIMESTEPS, dataset_of, model_of, options_of
+from torch.utils.flop_counter import FlopCounterMode
 
 from loopdraw.model.training import Trainer
 from loopdraw.options import options_for
@@ -50,6 +52,44 @@ def training(folder, repeats, settings="vases", device="cpu", full_length=False)
     if device == "cuda" and not torch.cuda.is_available():
         row.note = "no GPU here"
         return row
+    ours, theirs, n_steps = _both_trainings(folder, settings, device, full_length)
+    row.ours, row.plain, row.ratio = paired(ours, theirs, repeats)
+    row.ours, row.plain = row.ours / n_steps, row.plain / n_steps
+    row.met = None if full_length else row.ratio >= least
+    return row
+
+
+def training_on_one_core(folder, repeats):
+    """Rows on the processor time of a training step, and how near it comes to the core's limit.
+
+    What other programs take does not count in it, though they do slow it down.
+    """
+    n_threads, clock, least = torch.get_num_threads(), time.process_time, 1.6
+    torch.set_num_threads(1)
+    try:
+        ours, theirs, n_steps = _both_trainings(folder, "vases")
+        step, plain_step, ratio = paired(ours, theirs, repeats, clock)
+        with FlopCounterMode(display=False) as counter:
+            ours()
+        a, b = torch.randn(2, 1024, 1024)
+        product = median_seconds(lambda: a @ b, 4 * repeats, clock)
+    finally:
+        torch.set_num_threads(n_threads)
+    row = Row("processor time of such a step on one core", "s", goal=f"≥ {least:g} ×")
+    row.ours, row.plain, row.ratio = step / n_steps, plain_step / n_steps, ratio
+    row.met = ratio >= least
+    share = (counter.get_total_flops() / step) / (2 * 1024**3 / product)
+    return [row, Row("floating-point rate of it, of a large product's", "share", share)]
+
+
+def _both_trainings(folder, settings, device="cpu", full_length=False):
+    """Functions that train an epoch, ours and plainly, on the same batches.
+
+    Returns
+    -------
+    ours, theirs : function
+    n_steps : int, of an epoch
+    """
     options = options_of(settings, folder, device)
     options.compile = device == "cuda"
     dataset = dataset_of(folder, full_length)
@@ -65,10 +105,7 @@ def training(folder, repeats, settings="vases", device="cpu", full_length=False)
             noise = torch.randn(len(batch), model.latent_size).to(model.device)
             training.step(batch.tolist(), noise)
 
-    row.ours, row.plain, row.ratio = paired(lambda: trainer.run_epoch(0), theirs, repeats)
-    row.ours, row.plain = row.ours / len(batches), row.plain / len(batches)
-    row.met = None if full_length else row.ratio >= least
-    return row
+    return lambda: trainer.run_epoch(0), theirs, len(batches)
 
 
 def limits(folder, repeats):

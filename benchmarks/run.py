@@ -96,6 +96,7 @@ def _groups(folder, arguments):
         lambda: [
             networks.training(folder, some(2, 9)),
             networks.training(folder, some(1, 5), full_length=True),
+            *networks.training_on_one_core(folder, some(2, 9)),
         ],
     )
     yield "surfaces", lambda: surfaces.rows(folder, some(4, 16))

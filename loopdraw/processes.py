@@ -125,28 +125,40 @@ def any_process(flag, device):
 
 @contextlib.contextmanager
 def deferred_interrupt(message, report=print):
-    """Within, a first Ctrl-C prints a message and is remembered; a second one interrupts.
+    """Within, a first Ctrl-C or SIGTERM prints a message and is remembered; a second one ends.
+
+    Parameters
+    ----------
+    message : str, with {name} and {repeat} for what was done and how to do it again
 
     Yields
     ------
-    function that returns whether there has been a Ctrl-C
+    function that returns the number of the first signal, 0 before there has been one
     """
-    presses = []
+    received = []
 
-    def handle(*_):
-        presses.append(True)
-        if len(presses) > 1:
-            raise KeyboardInterrupt
-        report(message)
+    def handle(number, _):
+        received.append(number)
+        if len(received) > 1:
+            raise ended_by(number)
+        pressed = number == signal.SIGINT
+        name, repeat = ("Ctrl-C", "press it again") if pressed else ("SIGTERM", "send it again")
+        report(message.format(name=name, repeat=repeat))
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # signals reach the main thread only
+        yield lambda: 0  # signals reach the main thread only
         return
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(presses)
+        yield lambda: received[0] if received else 0
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ended_by(number):
+    """The exception that ends a program which got this signal, with the exit status for it."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 # Seconds: short beside a run of the garbage collector, and long beside leaving the block.

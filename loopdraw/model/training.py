@@ -120,6 +120,7 @@ class Trainer:
             of_kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
             return of_kind(network.parameters(), lr=lr, betas=(0.9, 0.999), fused=True, **decay)
 
+        self.optimizer_kind = optimizer
         self.optimizers = {
             prefix: make_optimizer(network) for prefix, network in model.networks.items()
         }
@@ -469,6 +470,7 @@ class Trainer:
             if not path.exists():
                 continue
             state = load_state(path, self.model.device)
+            _check_kind(path, state, self.optimizer_kind)
             # How a step is computed is this run's own business.
             names = ["lr", "fused", "capturable", "foreach"]
             names += [] if self.keeps_decay else ["weight_decay"]
@@ -518,6 +520,20 @@ class Trainer:
                 f"{path}: not the state of training this model; remove it to go on without it, "
                 "counting from --count_from_epoch"
             )
+
+
+def _check_kind(path, state, kind):
+    """UserError where a saved optimizer is of another `--optimizer` than `kind`."""
+    groups = state.get("param_groups")
+    if not (groups and isinstance(groups, list) and isinstance(groups[0], dict)):
+        return  # damaged: loading it says so
+    saved = "adamw" if groups[0].get("decoupled_weight_decay") else "adam"
+    saved = "muon" if "is_hidden" in groups[0] else saved
+    if saved != kind:
+        raise UserError(
+            f"{path}: saved with --optimizer {saved}, and this is {kind}; use the same, or remove "
+            f"the {path.name[3:]} of both networks to start the optimizer afresh"
+        )
 
 
 def _check_shapes(optimizer):

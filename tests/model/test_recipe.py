@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 
 import numpy as np
@@ -226,23 +227,35 @@ def test_how_often_one_saves_changes_nothing(dataroot, tmp_path, more):
     assert [line[0] for line in log_lines(tmp_path / "10/test_log.txt")] == [4]
 
 
-def test_ctrl_c_saves_at_the_end_of_the_epoch(dataroot, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "number, words, error, status",
+    [
+        (signal.SIGINT, "Ctrl-C: .*; press it again", KeyboardInterrupt, ""),
+        (signal.SIGTERM, "SIGTERM: .*; send it again", SystemExit, "143"),
+    ],
+    ids=["ctrl_c", "sigterm"],
+)
+def test_stopping_saves_at_the_end_of_the_epoch(
+    dataroot, tmp_path, capsys, monkeypatch, number, words, error, status
+):
     real, pressed = Trainer._step, []
+    before, message = signal.getsignal(number), words
 
     def step(self, *arguments):
         if self.iteration == 7 and not pressed:
             pressed.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return real(self, *arguments)
 
     train(small_options(dataroot, tmp_path / "whole"))
     monkeypatch.setattr(Trainer, "_step", step)
     words = small_options(dataroot, tmp_path / "part")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error) as ended:
         train(words)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert str(ended.value) == status and signal.getsignal(number) is before
     output = capsys.readouterr().out
-    assert "stopping at the end of this epoch; press it again to stop at once" in output
+    assert re.search(f"{message} to stop at once", output)
+    assert "stopping at the end of this epoch" in output
     assert "has all up to epoch 2 of 4; --load_epoch -1 and the same options go on" in output
     assert load_state(tmp_path / "part/latest_training_state.pth")["epoch"] == 2
     monkeypatch.setattr(Trainer, "_step", real)

@@ -305,6 +305,21 @@ def test_what_is_resumed_from_is_not_trusted(dataroot, tmp_path, name, change, r
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("saved, other", [("muon", "adam"), ("adam", "adamw"), ("adamw", "muon")])
+def test_an_optimizer_of_another_kind_is_refused(dataroot, tmp_path, saved, other):
+    words = small_options(dataroot, tmp_path, "--niter", "0", "--niter_decay", "0")
+    train([*words, "--optimizer", saved])
+    again = [*words, "--load_epoch", "-1", "--optimizer"]
+    reason = f"enclatest_optimizer.pth: saved with --optimizer {saved}, and this is {other}; "
+    with pytest.raises(UserError, match=reason) as caught:
+        train([*again, other])
+    assert "\n" not in str(caught.value)
+    train([*again, saved])
+    for prefix in ("enc", "dec"):  # as the message says
+        (tmp_path / f"{prefix}latest_optimizer.pth").unlink()
+    train([*again, other])
+
+
 def test_non_finite_loss_stops_and_keeps_the_checkpoint(dataroot, tmp_path):
     words = small_options(dataroot, tmp_path)
     train(words)
