@@ -18,12 +18,12 @@ from loopdraw.evaluation.evaluate import evaluate, report
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "demo-vases"
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "example_output")
-n_samples = int(sys.argv[2]) if len(sys.argv) > 2 else 8
+n_samples = int(sys.argv[2]) if len(sys.argv) > 2 else 4
 checkpoint = Path(sys.argv[3]) if len(sys.argv) > 3 else CHECKPOINT
 dataset = Path(sys.argv[4]) if len(sys.argv) > 4 else folder / "measured-on"
 
 if not dataset.exists():
-    make_dataset("vases", dataset, n_train=16, n_test=8, seed=0)
+    make_dataset("vases", dataset, n_train=4, n_test=4, seed=0)
 model = loopdraw.load(checkpoint)
 sets = load_datasets(
     dataset,

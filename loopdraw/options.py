@@ -124,10 +124,19 @@ def format_options(options):
     return "\n".join(lines) + "\n"
 
 
+def _command():
+    """What was typed to start this program, if it was `python -m`; None for a script."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {module.name.removesuffix('.__main__')}" if module else None
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are `UserError`s that name the source and the nearest option."""
 
     source = None
+
+    def __init__(self, prog=None, **settings):
+        super().__init__(prog=prog or _command(), **settings)
 
     def parse_args(self, args=None, namespace=None):
         options, unknown = self.parse_known_args(args, namespace)

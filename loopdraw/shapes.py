@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from loopdraw.door.checks import check_count, checked_mesh, checked_up, short
 from loopdraw.files import UserError, write_aside
-from loopdraw.loops.geometry import SCAN_FRAMES, make_planes
 from loopdraw.options import parse_options
 from loopdraw.threads import wait_briefly
 
@@ -159,10 +159,10 @@ class Shape:
         """
         from loopdraw.editing import given as given_shapes
 
-        _check_count(n, "complete: n", 1)
-        _check_count(plane, "complete: plane")
+        check_count(n, "complete: n", 1)
+        check_count(plane, "complete: plane")
         if seed is not None:
-            _check_count(seed, "seed")
+            check_count(seed, "seed")
         if self._model is None or self.z is None:
             raise UserError("complete: let model.adopt take the loops of the shape first")
         network = self._model.network
@@ -413,9 +413,9 @@ class Model:
         """Random latents (n, L), and as the prompt n seeds for what else is drawn for each."""
         from loopdraw.model.latents import shape_generator
 
-        _check_count(n, "n")
+        check_count(n, "n")
         if seed is not None:
-            _check_count(seed, "seed")
+            check_count(seed, "seed")
         entropy = np.random.SeedSequence(seed).entropy
         generators = [shape_generator(entropy, i) for i in range(n)]
         latents = self.network.prior.draw_each(generators)
@@ -440,7 +440,7 @@ class Model:
         try:
             array = np.asarray(latents, dtype=np.float64)
         except (TypeError, ValueError):
-            raise UserError(f"decode: {_short(latents)} is not an array of latents") from None
+            raise UserError(f"decode: {short(latents)} is not an array of latents") from None
         if array.ndim not in (1, 2) or array.shape[-1] != self.latent_size:
             raise UserError(
                 f"decode: latents of shape {array.shape}; a latent of this model is "
@@ -483,9 +483,7 @@ class Model:
         from loopdraw.evaluation.own_mesh import encode_mesh
 
         try:
-            encoded = encode_mesh(
-                self.network, _checked_mesh(mesh), fit, refine, up=_checked_up(up)
-            )
+            encoded = encode_mesh(self.network, checked_mesh(mesh), fit, refine, up=checked_up(up))
         except UserError as error:  # it speaks of the prompt's option
             raise UserError(
                 str(error).replace("; add --fit, which", "; add fit=True, which")
@@ -524,7 +522,7 @@ class Model:
         else:
             from loopdraw.evaluation.own_mesh import encode_mesh
 
-            encoded = encode_mesh(self.network, _checked_mesh(shape), fit, up=_checked_up(up))
+            encoded = encode_mesh(self.network, checked_mesh(shape), fit, up=checked_up(up))
             given = given_shapes.given_shape(self.network, encoded.loops_by_plane, encoded.latent)
             report = encoded.report
         own = Shape(
@@ -605,7 +603,7 @@ class Model:
         UserError
             When a shape has no latent, or a latent another size.
         """
-        _check_count(n, "n")
+        check_count(n, "n")
         start, end = (self._latent_of(x) for x in (a, b))
         shares = np.arange(n)[:, None] / max(n - 1, 1)
         return self.decode((1 - shares) * start + shares * end)
@@ -616,7 +614,7 @@ class Model:
             raise UserError("interpolate: a shape has no latent; encode its mesh first")
         if np.shape(z) != (self.latent_size,):
             raise UserError(
-                f"interpolate: {_short(z)} is no latent of this model, {self.latent_size} numbers"
+                f"interpolate: {short(z)} is no latent of this model, {self.latent_size} numbers"
             )
         return np.asarray(z, dtype=np.float64)
 
@@ -707,102 +705,6 @@ def load(folder, optfile=None, device="cpu", prior=None):
     return Model(load_model(folder, settings=settings, device=device, prior=prior))
 
 
-def planes(axis, n, low, high):
-    """Evenly spaced parallel planes.
-
-    Parameters
-    ----------
-    axis : "x", "y" or "z", the normal
-    n : int, how many
-    low, high : float, positions of the first and the last
-
-    Returns
-    -------
-    (n, 4, 3) float: normal, point, in-plane x axis, in-plane y axis of each
-
-    Raises
-    ------
-    UserError
-        When the axis is another one, there are no planes, or low is not below high.
-    """
-    if axis not in SCAN_FRAMES:
-        raise UserError(f"planes: axis {axis!r} is not 'x', 'y' or 'z'")
-    _check_count(n, "planes: n", 1)
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise UserError(f"planes: the first, {low}, is not below the last, {high}")
-    return make_planes(axis, n, low, high)
-
-
-def load_mesh(path):
-    """Read a mesh of any format that trimesh knows, as a trimesh.Trimesh.
-
-    Raises
-    ------
-    UserError
-        When the file is missing, damaged, or has no faces.
-    """
-    import trimesh
-
-    from loopdraw.loops.mesh_files import read_mesh
-
-    return trimesh.Trimesh(*read_mesh(path), process=False)
-
-
-def slice_mesh(mesh, planes):
-    """The closed loops in which planes cut a mesh; open meshes are closed along the way.
-
-    Parameters
-    ----------
-    mesh : path of a file, trimesh.Trimesh, or (vertices (n, 3), faces (m, 3))
-    planes : (P, 4, 3) float, see `planes`
-
-    Returns
-    -------
-    Shape
-
-    Raises
-    ------
-    UserError
-        When the file is no mesh, or it cannot be sliced.
-    """
-    from loopdraw.loops.mesh_files import as_mesh
-    from loopdraw.loops.slicing import slice_mesh as slice_arrays
-
-    planes = np.asarray(planes, dtype=np.float64)
-    if planes.ndim != 3 or planes.shape[1:] != (4, 3) or not len(planes):
-        raise UserError(
-            f"slice_mesh: planes of shape {planes.shape}, not (P, 4, 3); make some with "
-            "loopdraw.planes"
-        )
-    try:
-        sliced = slice_arrays(*as_mesh(_checked_mesh(mesh)), planes)
-    except ValueError as error:
-        raise UserError(f"slice_mesh: {error}") from None
-    return Shape(planes, sliced.loops_by_plane)
-
-
-def load_contours(path, spacing=None):
-    """Read parallel contours: a `.csl`, `.json` or `-slices.npz` file, or `.svg` drawings.
-
-    Parameters
-    ----------
-    path : path of the file, or a list of drawings, one a plane
-    spacing : float, mm between the planes of drawings that do not say where they lie
-
-    Returns
-    -------
-    dict from label, int, to Shape; the label is 1 where the file knows none
-
-    Raises
-    ------
-    UserError
-        When a file is missing or damaged, or the planes are not parallel.
-    """
-    from loopdraw.surface.contours.reading import read_stacks
-
-    return {label: Shape(*stack) for label, stack in read_stacks(path, spacing).items()}
-
-
 def reconstruct(shape, resolution=None, smooth=False):
     """A closed surface through the loops of a shape.
 
@@ -830,7 +732,7 @@ def reconstruct(shape, resolution=None, smooth=False):
     if not isinstance(shape, Shape):
         raise UserError("reconstruct: give a Shape, such as slice_mesh returns")
     if resolution is not None:
-        _check_count(resolution, "resolution", 2)
+        check_count(resolution, "resolution", 2)
     if not any(shape.loops):
         raise UserError("no mesh: the shape has no loops")
     try:
@@ -839,39 +741,6 @@ def reconstruct(shape, resolution=None, smooth=False):
     except ValueError as error:
         raise UserError(f"no mesh: {error}") from None
     return trimesh.Trimesh(vertices, faces, process=False)
-
-
-def _checked_mesh(mesh):
-    """A path as it is, or the checked vertices (n, 3) and faces (m, 3) of a mesh."""
-    from loopdraw.loops.mesh_files import as_mesh
-
-    if isinstance(mesh, (str, os.PathLike)):
-        return mesh
-    try:
-        vertices, faces = as_mesh(mesh)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"{_short(mesh)} is not a mesh: give a path, a trimesh.Trimesh or (vertices, faces)"
-        ) from None
-    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,) or not len(faces):
-        raise UserError(
-            f"the mesh has vertices of shape {vertices.shape} and faces of shape {faces.shape}, "
-            "not (n, 3) and (m, 3)"
-        )
-    if faces.min() < 0 or faces.max() >= len(vertices):
-        raise UserError(
-            f"the mesh has faces of vertices {faces.min()} to {faces.max()}, but {len(vertices)} "
-            "vertices, counted from 0"
-        )
-    return vertices, faces
-
-
-def _checked_up(up):
-    from loopdraw.loops.mesh_files import UPS
-
-    if up is not None and up not in UPS:
-        raise UserError(f"up is {_short(up)}, none of {', '.join(UPS)}")
-    return up
 
 
 def _padded(sequence, n_timesteps):
@@ -885,88 +754,10 @@ def _planes_until_it_is_back(after):
     """The number of planes that "keep", "regenerate" or a number stands for; None: never."""
     if after in ("keep", "regenerate"):
         return 0 if after == "keep" else None
-    _check_count(after, 'edit: after, unless "keep" or "regenerate",')
+    check_count(after, 'edit: after, unless "keep" or "regenerate",')
     return int(after)
-
-
-def _check_count(value, name, least=0):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise UserError(f"{name} is {_short(value)}, not a whole number from {least} on")
 
 
 def _counts(shape):
     n_planes = sum(map(bool, shape.loops))
     return f"{sum(map(len, shape.loops))} loops on {n_planes} planes"
-
-
-def _short(value):
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-# ------------------------------------------------------------------------------------------ edits
-
-
-def _edit(kind, range_, /, **values):
-    from loopdraw.editing.edits import make_edit
-
-    try:
-        first, last = range_ if isinstance(range_, (tuple, list)) else (range_, range_)
-        return make_edit(kind, first, last, **values)
-    except ValueError as error:
-        raise UserError(f"{kind}: {error}") from None
-
-
-def Move(loop, u=0.0, v=0.0):
-    """Move a loop, or the loops of a range (first, last), by (u, v) in its plane."""
-    return _edit("move", loop, u=u, v=v)
-
-
-def Scale(loop, u=1.0, v=1.0):
-    """Scale a loop, or a range (first, last), about its centre: by u along u, by v along v."""
-    return _edit("scale", loop, u=u, v=v)
-
-
-def Rotate(loop, degrees):
-    """Turn a loop, or a range (first, last), about its centre, counter-clockwise in (u, v)."""
-    return _edit("rotate", loop, degrees=degrees)
-
-
-def Square(loop, degrees=0.0, scale=1.0):
-    """Make a loop, or a range (first, last), a square about its centre."""
-    return _edit("square", loop, degrees=degrees, scale=scale)
-
-
-def Replace(loop, loops):
-    """Put other loops in the place of a loop or a range (first, last).
-
-    `loops` is a list of (k, 2) points, one a loop, or (k, 2) points for a single loop.
-    """
-    if isinstance(loops, np.ndarray):
-        loops = list(loops)
-    if isinstance(loops, (list, tuple)) and loops and np.shape(loops[0]) == (2,):
-        loops = [loops]
-    return _edit("replace", loop, loops=loops)
-
-
-def Insert(plane, loop, u=0.0, v=0.0, scale=1.0):
-    """Insert a loop in a plane, or in each plane of a range (first, last).
-
-    `loop` is (k, 2) points, such as `loopdraw.ellipse` gives, or a list of such loops, one for
-    each plane. It is scaled about its centre and moved by (u, v).
-    """
-    loops = [loop] if np.ndim(loop[0]) == 1 else list(loop)
-    loops = [np.asarray(points).tolist() for points in loops]
-    return _edit("insert", plane, loops=loops, u=u, v=v, scale=scale)
-
-
-def Remove(plane, loop=1):
-    """Remove the loop of this number, counted from 0, of a plane or of those of a range."""
-    return _edit("remove", plane, loop=loop)
-
-
-def ellipse(u, v, width, height):
-    """The points of an ellipse about (u, v), to insert."""
-    from loopdraw.editing.edits import ellipse_points
-
-    return ellipse_points(u, v, width, height)

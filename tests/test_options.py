@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from conftest import ROOT
@@ -299,6 +300,13 @@ def test_help_imports_nothing_heavy(script):
     assert done.stdout.endswith("HEAVY []\n")
     for option in DEFAULTS:
         assert f"--{option}" in done.stdout
+
+
+def test_a_mistake_names_the_command_as_it_was_typed(monkeypatch):
+    module = types.SimpleNamespace(name="loopdraw.evaluation.__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", module)
+    with pytest.raises(UserError, match="^python -m loopdraw.evaluation: unknown option --nope"):
+        parse_options(["--nope"])
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

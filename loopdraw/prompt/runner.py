@@ -28,11 +28,10 @@ class _Run:
     begun: deque = field(default_factory=deque)  # of Batch
     # Sequences of the last `sample` actions among them
     samples: deque = field(default_factory=lambda: deque(maxlen=MOST_COMPARED))
-    started: float = field(default_factory=time.monotonic)
-    next_word: float = 0.0
-
-    def __post_init__(self):
-        self.next_word = self.started + SECONDS_BETWEEN_WORDS
+    # Of which the speed is told: since when, and how many were done then
+    started: float = 0.0
+    n_before: int = 0
+    next_word: float = field(default_factory=lambda: time.monotonic() + SECONDS_BETWEEN_WORDS)
 
 
 class Runner:
@@ -123,12 +122,14 @@ class Runner:
             self.variables.set_samples(run.samples)
         self._say_how_fast(run, done, run.n_asked)
 
-    def _say_how_fast(self, run, done, n, n_before=0):
-        """Say from time to time how many of n are done; `n_before` were so from the start."""
-        # The first ones take longer, since programs start; they say nothing of the rest.
-        if time.monotonic() > run.next_word and n_before + 2 < done < n:
+    def _say_how_fast(self, run, done, n):
+        """Say from time to time how many of n are done."""
+        if not run.started:
+            # The first ones take longer, since programs start; they say nothing of the rest.
+            run.started, run.n_before = time.monotonic(), done
+        elif time.monotonic() > run.next_word and run.n_before + 2 < done < n:
             run.next_word = time.monotonic() + SECONDS_BETWEEN_WORDS
-            rate = (done - n_before) / (time.monotonic() - run.started)
+            rate = (done - run.n_before) / (time.monotonic() - run.started)
             left = clock((n - done) / rate)
             self.screen.say(f"{done} of {n} done, {rate:.1f} a second, {left} left")
 
@@ -148,15 +149,14 @@ class Runner:
         """
         action = next(iter(self.queue))
         entropy, first = self.queue.next_generator()
-        made = there = failed = n_before = 0
+        made = there = failed = 0
         try:
             for chunk in self.cluster.sample(action, entropy, first, n):
                 made, there = made + chunk.n_made, there + chunk.n_there
                 failed += len(chunk.errors)
-                n_before = n_before or chunk.n_there
                 for error in chunk.errors:
                     self.screen.fail(f"{action.text} {error}")
-                self._say_how_fast(run, made + there + failed, n, n_before)
+                self._say_how_fast(run, made + there + failed, n)
         except KeyboardInterrupt:
             raise UserError(
                 f"stopped: {action.text} ({made} made; run again to go on from here)"

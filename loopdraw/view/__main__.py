@@ -9,7 +9,6 @@ from loopdraw.options import Parser, file_name
 
 def main(argv=None):
     parser = Parser(
-        prog="python -m loopdraw.view",
         description="Show meshes and their loops on a page in the browser. The loops of "
         "<name>-slices.npz beside a mesh are drawn, too.",
         allow_abbrev=False,

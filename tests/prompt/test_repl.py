@@ -462,6 +462,15 @@ def test_of_many_samples_the_last_ones_are_compared(repl, monkeypatch):
     assert len(matches) == 3
 
 
+def test_the_time_left_is_not_told_from_the_first_action(repl, monkeypatch):
+    """With the first one, programs start; it takes far longer than the others."""
+    times = iter([0.0] + [100.0 + i for i in range(1000)])
+    monkeypatch.setattr(runner.time, "monotonic", lambda: next(times))
+    said = do(repl, "submit sample 40", "run all")
+    rates = [float(rate) for rate in re.findall(r"done, ([0-9.]+) a second", said)]
+    assert rates and min(rates) > 0.1
+
+
 def test_without_a_dataset_there_are_no_matches(repl, capsys):
     repl.engine.dataset = False
     do(repl, "submit sample 2", "run all")

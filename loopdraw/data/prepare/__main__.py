@@ -15,7 +15,6 @@ from loopdraw.options import Parser, file_name, number
 def parse_arguments(argv=None):
     """Parse the command line, or `argv`. Wrong values raise a `UserError`."""
     parser = Parser(
-        prog="python -m loopdraw.data.prepare",
         description="Make a dataset folder of meshes, ready for slicing and training.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
