@@ -165,6 +165,7 @@ def _nested(polygons, area, inner, outer):
     smaller = (area[inner] < area[outer]) | ((area[inner] == area[outer]) & (inner > outer))
     inner, outer = inner[smaller], outer[smaller]
     wholly = in_parts(shapely.contains_properly, polygons[outer], polygons[inner]) > 0
+    wholly &= area[inner] > 0  # what encloses nothing lies inside nothing
     nested = wholly.copy()
     rest = np.flatnonzero(~wholly)
     shared = shared_areas(polygons[inner[rest]], polygons[outer[rest]])

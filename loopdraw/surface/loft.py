@@ -350,12 +350,15 @@ def join(vertices, faces, around, rings, bands, loops, heights, smooth):
         numbers[i] = np.arange(len(rings[i])) + n_vertices
         n_vertices += len(rings[i])
 
-    changed = of_block[bands.lower] | of_block[bands.upper]
-    faces.append(bands.where(~changed).faces(numbers))
-    if changed.any():
-        again = bands.where(changed)
-        again = make_bands(rings, again.slab, again.lower, again.upper, again.shift)
-        faces.append(again.faces(numbers))
+    n_changed = of_block[bands.lower].astype(int) + of_block[bands.upper]
+    faces.append(bands.where(n_changed == 0).faces(numbers))
+    # Rings of marching cubes have more points, and the work grows with the most of all. So the
+    # bands between two of them are computed apart.
+    for n in (1, 2):
+        again = bands.where(n_changed == n)
+        if len(again.slab):
+            again = make_bands(rings, again.slab, again.lower, again.upper, again.shift)
+            faces.append(again.faces(numbers))
     for k, flat_end in ((0, smooth[0]), (len(smooth), smooth[-1])):
         if flat_end:
             members = loops.on_plane(k)

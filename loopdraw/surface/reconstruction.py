@@ -14,7 +14,7 @@ planes, the loops before it show where; if they do not, it ends half-way.
 
 import numpy as np
 from scipy.ndimage import map_coordinates
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from loopdraw import files
@@ -287,10 +287,11 @@ def connected_parts(vertices, faces):
 
 
 def _part_of_vertices(n_vertices, faces):
-    a, b, c = faces.T
-    sides = np.concatenate([a, b]), np.concatenate([b, c])  # two hold the third
-    graph = coo_array((np.ones(len(sides[0])), sides), shape=(n_vertices, n_vertices))
-    return connected_components(graph, directed=False)[1]
+    # Each face is a node, too, linked to its corners, which needs no sorting of edges.
+    rows = np.concatenate([np.zeros(n_vertices, dtype=int), np.arange(0, faces.size + 1, 3)])
+    links = np.ones(faces.size), faces.ravel(), rows
+    graph = csr_array(links, shape=(n_vertices + len(faces),) * 2)
+    return connected_components(graph, directed=False)[1][:n_vertices]
 
 
 def _without_splinters(vertices, faces, plane, excess, run):

@@ -19,6 +19,7 @@ from loopdraw.loops.representations import REPRESENTATIONS, loops_to_sequence, s
 from loopdraw.loops.slicing import slice_mesh
 from loopdraw.surface.correspondence import group_loops
 from loopdraw.surface.fields import THINNEST, loop_field, signed_distances
+from loopdraw.surface.loft import make_bands
 from loopdraw.surface.reconstruction import (
     PREVIEW_RESOLUTION,
     poisson_mesh,
@@ -424,6 +425,42 @@ def test_vase_from_its_loop_sequence(seed):
     sides = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
     quality = 4 * np.sqrt(3) * mesh.area_faces / (sides[mesh.faces_unique_edges] ** 2).sum(axis=1)
     assert quality.mean() > 0.65 and np.quantile(quality, 0.05) > 0.1  # 1 is equilateral
+
+
+def test_handle_close_to_the_body_lies_on_its_own_loop_in_the_preview():
+    """Its outline is moved away from the body, and points of it were then nearer to the body."""
+    rng = np.random.default_rng(1037)
+    vase = vases.make_vase(rng).to_mesh()
+    vertices = np.asarray(vase.vert_properties[:, :3], dtype=np.float64)
+    vertices -= (vertices.max(axis=0) + vertices.min(axis=0)) / 2
+    vertices /= np.ptp(vertices, axis=0).max()
+    mesh, loops_by_plane = rebuilt(vertices, np.asarray(vase.tri_verts), PREVIEW_RESOLUTION)
+    assert farthest_from_surface(mesh, PLANES, loops_by_plane) < 1e-3
+
+
+@pytest.mark.parametrize("sizes", [(9, 9), (5, 12), (12, 5)])
+def test_bands_are_the_shortest(sizes):
+    rng = np.random.default_rng(0)
+    rings = [circle(1 + i, rng.normal(size=2) / 3, n) for i, n in enumerate(sizes)]
+    rings.append(circle(3, (0.1, 0.2), 7))  # another pair with other sizes
+    bands = make_bands(
+        rings, np.array([0, 1]), np.array([0, 1]), np.array([1, 2]), np.array([[0.1, 0], [0, 0]])
+    )
+    band, below, above, _ = bands.edges()
+    for i in range(2):
+        lower, upper = rings[i] + bands.shift[i], rings[i + 1]
+        edges = np.stack([below, above], axis=1)[band == i]
+        squared = ((lower[:, None] - upper[None]) ** 2).sum(axis=2)
+        first = edges[0]
+        assert squared[*first] == squared.min() and len(edges) == len(lower) + len(upper)
+        costs = np.pad(np.roll(squared, -first, axis=(0, 1)), (0, 1), mode="wrap")
+        least = np.full(costs.shape, np.inf)
+        least[0, 0] = costs[0, 0]
+        for j, k in list(np.ndindex(costs.shape))[1:]:
+            ways = least[j - 1, k] if j else np.inf, least[j, k - 1] if k else np.inf
+            least[j, k] = min(ways) + costs[j, k]
+        # The last edge is the first again.
+        assert squared[*edges.T].sum() + squared.min() == pytest.approx(least[-1, -1])
 
 
 # -------------------------------------------------------------------------------------- any loops
