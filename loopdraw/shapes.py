@@ -72,7 +72,8 @@ class Shape:
         """The shape under edits: loops change, and the model regenerates those after them.
 
         The loops of an edit are counted as in the sequence, from 0; the planes of an `Insert` or a
-        `Remove` as in `planes`.
+        `Remove` as in `planes`. Where the model would let inserted loops end in air, another way to
+        go on above them is looked for, which takes a second or two.
 
         Parameters
         ----------

@@ -7,7 +7,6 @@ loop on.
 
 import numpy as np
 
-from loopdraw.editing.decoding.carrying import carry_on
 from loopdraw.editing.decoding.decoder import EditedDecoder
 from loopdraw.editing.decoding.shape import checked_latent
 from loopdraw.editing.edits import check_edit
@@ -141,8 +140,10 @@ class LoopEditor:
         if self.after is not None or not any(edit.kind == "insert" for edit in self.edits):
             return False
         if self._carried is None or self._carried[0] is not self.shape:
+            from loopdraw.editing.decoding import carrying  # it takes a while to import
+
             decoder = self._current_decoder()
-            work = carry_on(self.model, decoder, list(self.edits), self.onward)
+            work = carrying.carry_on(self.model, decoder, list(self.edits), self.onward)
             self._carried = self.shape, work
         work = self._carried[1]
         if work is None:

@@ -7,6 +7,7 @@ import pytest
 from small_loops import circle
 from small_model import LATENT_SIZE, read_function, small_model
 
+from loopdraw.editing.decoding import carrying
 from loopdraw.editing.decoding.joints import joints
 from loopdraw.editing.edit_files import load_edits, save_edits
 from loopdraw.editing.editor import LoopEditor
@@ -147,7 +148,7 @@ def test_what_is_found_belongs_to_the_insert(model, monkeypatch):
         yield
         return OTHER if onward is None else None
 
-    monkeypatch.setattr("loopdraw.editing.editor.carry_on", carry_on)
+    monkeypatch.setattr(carrying, "carry_on", carry_on)
     editor = LoopEditor(model, OWN)
     editor.carry_on()  # nothing is inserted
     assert editor.onward is None

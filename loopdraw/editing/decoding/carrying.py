@@ -19,11 +19,12 @@ from loopdraw.editing.decoding.joints import joints
 from loopdraw.files import UserError
 from loopdraw.loops.representations import eos_timestep
 from loopdraw.model.refine import descend, loop_errors
+from loopdraw.surface.reconstruction import connected_parts, reconstruct_mesh
 from loopdraw.threads import threads_for
 
-DRAWN, SPREAD = 24, 3.0  # latents drawn, and how far, in the encoder's standard deviations
+DRAWN, SPREAD = 32, 3.0  # latents drawn, and how far, in the encoder's standard deviations
 STEPS, RATE = 30, 0.06  # of the descent
-STEPS_AT_ONCE = 10  # of both, so that a window keeps answering
+STEPS_AT_ONCE = 5  # of both, so that a window keeps answering
 
 
 def carry_on(model, decoder, edits, onward=None):
@@ -56,8 +57,14 @@ def carry_on(model, decoder, edits, onward=None):
     present = look(shape.loops_by_plane, inserts)
     yield
     nothing_above = not (shape.planes > max(lasts)).any()
-    if nothing_above or not present.is_held or present.adds_a_hole(before):
+    if nothing_above or not present.is_held:
         return None
+    surface = _surface(model.info, untouched.loops_by_plane)
+    yield
+    is_right = present.adds_a_hole(before)
+    if is_right and _has_a_hole_more(model.info, shape.loops_by_plane, surface):
+        return None
+    yield
     rows, next_row = decoder.below_the_last_insert(edits)
     sound = []  # of those that lose a hole elsewhere
     for latents in _latents(model, decoder, untouched, rows):
@@ -75,8 +82,11 @@ def carry_on(model, decoder, edits, onward=None):
             yield
             if found.adds_a_hole(before):
                 # As it is decoded alone, which differs in the last bits.
-                if look(_alone(decoder, edits, latents[i]), inserts).adds_a_hole(before):
+                loops = _alone(decoder, edits, latents[i])
+                is_right = look(loops, inserts).adds_a_hole(before)
+                if is_right and _has_a_hole_more(model.info, loops, surface):
                     return latents[i]
+                yield
     for _, latent in sorted(sound, key=lambda pair: pair[0]):
         if present.is_sound(before):
             break
@@ -92,6 +102,25 @@ def _alone(decoder, edits, latent):
         return decoder.decode(edits, None, latent).loops_by_plane
     except UserError:
         return []
+
+
+def _surface(info, loops_by_plane):
+    """How many surfaces the loops make, and their holes; None where they make none."""
+    try:
+        vertices, faces = reconstruct_mesh(info.planes, loops_by_plane)
+    except ValueError:
+        return None
+    n_surfaces = len(connected_parts(vertices, faces)[1])
+    euler = len(vertices) - len(faces) // 2  # three edges for two faces
+    return n_surfaces, n_surfaces - euler // 2
+
+
+def _has_a_hole_more(info, loops_by_plane, before):
+    """The loops may fit together, and the surface of a thin wall be torn all the same."""
+    surface = _surface(info, loops_by_plane)
+    if surface is None or before is None:
+        return before is None
+    return surface[0] <= before[0] and surface[1] > before[1]
 
 
 def _look(info, loops_by_plane, inserts):
