@@ -27,7 +27,7 @@ LOOP = 21
 VIEW, WINDOW = {"width": 600, "height": 500}, {"width": 1000, "height": 680}
 RAIL = 44  # pixels of the panel, while it is folded up
 PIXELS = 0.8  # of the drag's pictures, for one of the window: each costs time
-SECONDS_PER_PICTURE = 0.5
+SECONDS_PER_PICTURE = 0.4
 APPROACH, REST = 3, 4  # pictures
 DRAG = (0.16, 0.0), (-0.14, 0.04)  # where the loop is dragged to, in its plane
 STEP = 0.03  # of the drag, from picture to picture
@@ -156,6 +156,7 @@ class Recorder:
         plane = plane[self.editor.session.editor.shape.planes[LOOP]]
         grip = gizmo.position + GRIP * gizmo.scale * (plane[2] + plane[3])
         end = np.array(self.place(grip))
+        settled(self.tab)
         for share in np.linspace(0, 1, APPROACH):
             yield self.picture(end + (1 - share) * np.array([110, 90]))
         self.tab.mouse.down()
