@@ -27,7 +27,7 @@ LOOP = 21
 VIEW, WINDOW = {"width": 600, "height": 500}, {"width": 1000, "height": 680}
 RAIL = 44  # pixels of the panel, while it is folded up
 PIXELS = 0.8  # of the drag's pictures, for one of the window: each costs time
-SECONDS_PER_PICTURE = 0.5
+SECONDS_PER_PICTURE = 0.4
 APPROACH, REST = 3, 4  # pictures
 DRAG = (0.16, 0.0), (-0.14, 0.04)  # where the loop is dragged to, in its plane
 STEP = 0.03  # of the drag, from picture to picture
@@ -60,7 +60,7 @@ def main():
 
     import loopdraw
     from loopdraw.editing.edit_files import load_edits
-    from loopdraw.view.pictures import save_gif, save_png
+    from loopdraw.view.pictures import save_gif
 
     model = loopdraw.load(ROOT / "checkpoints/demo-vases")
     vase = model.decode(load_edits(ROOT / "demo-vases-edit.json").latent)
@@ -71,10 +71,10 @@ def main():
         recorder = Recorder(browser, editing.page)
         pictures = list(recorder.drag())
         save_gif(folder / "drag-browser.gif", there_and_back(pictures), SECONDS_PER_PICTURE)
-        save_png(folder / "editor-browser.png", recorder.window())
+        save_small(folder / "editor-browser.png", recorder.window())
         edited = editing.shape
         editing.close()
-        save_png(
+        save_small(
             folder / "gallery-browser.png", gallery(browser, [*model.sample(5, seed=0), edited])
         )
         browser.close()
@@ -96,9 +96,7 @@ def gallery(browser, shapes):
     page.settle()
     entries = page.results.entries
     page.events.ask(page.results.look_at, [entries[-2], entries[-4], entries[0]]).result()
-    tab = open_tab(browser, page, WINDOW)
-    tab.wait_for_timeout(3000)
-    picture = picture_of(tab)
+    picture = settled(open_tab(browser, page, WINDOW))
     page.close()
     return picture
 
@@ -117,6 +115,21 @@ def open_tab(browser, page, size, words="", script=""):
 def picture_of(tab):
     """What is seen in a tab, (height, width, 3) uint8."""
     return np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB"))
+
+
+def settled(tab):
+    """What is seen in a tab once it does not change any more: what is new comes bit by bit."""
+    before, picture = None, picture_of(tab)
+    while before is None or (picture != before).any():
+        tab.wait_for_timeout(2000)
+        before, picture = picture, picture_of(tab)
+    return picture
+
+
+def save_small(path, picture):
+    """Write a picture (h, w, 3) uint8 as a PNG of 256 colours."""
+    image = Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, dither=0)
+    image.save(path, optimize=True)
 
 
 class Recorder:
@@ -143,6 +156,7 @@ class Recorder:
         plane = plane[self.editor.session.editor.shape.planes[LOOP]]
         grip = gizmo.position + GRIP * gizmo.scale * (plane[2] + plane[3])
         end = np.array(self.place(grip))
+        settled(self.tab)
         for share in np.linspace(0, 1, APPROACH):
             yield self.picture(end + (1 - share) * np.array([110, 90]))
         self.tab.mouse.down()
@@ -163,7 +177,8 @@ class Recorder:
         self.panel.expand()
         self.tab.evaluate("document.getElementById('arrow')?.remove()")
         self.tab.set_viewport_size(WINDOW)
-        return self.picture()
+        self.picture()
+        return settled(self.tab)
 
     def picture(self, mouse=None):
         """What is seen once the mouse is at a place and the page has followed."""

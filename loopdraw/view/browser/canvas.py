@@ -15,7 +15,10 @@ SHARE_OF_SPACING = 0.25  # and at most this share of the distance between planes
 BEAD_FACTOR, BEAD_COLOR = 2.2, (0.16, 0.20, 0.33)  # of the beads on picked loops
 BEAD_GAP, FEWEST_BEADS, MOST_BEADS = 5.0, 8, 96  # from bead to bead, in thicknesses; of one loop
 SURFACE_OPACITY = 0.55
-VIEW_SIZE = (880, 800)  # what the camera is fitted to
+VIEW_SIZE = (
+    740,
+    800,
+)  # what the camera is fitted to, so that a row of shapes fits beside the panel
 ROLES = {  # of `Scene.loops_by_role`, in words
     "loop": "loops",
     "edited": "edited",

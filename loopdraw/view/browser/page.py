@@ -62,7 +62,7 @@ def show_all(shapes, host=None, wait=None):
         raise UserError("view: nothing to show; name shapes, or .obj files")
     chosen = shapes[:MOST_SHAPES]
     scenes = [
-        (repr(shape)[1:-1], shape.scene())
+        ("shape", shape.scene())
         if hasattr(shape, "scene")
         else (Path(shape).stem, load_scene(shape, Settings()))
         for shape in chosen
