@@ -284,11 +284,13 @@ class PendingShape:
             self._done.set_result((self._mesh, path))
 
     def _fail(self, error):
-        if isinstance(error, BrokenProcessPool):  # the claim stays, for `wait`
-            self._workers.lost(self._pool)
-        else:
-            self._claim.close()
-        self._done.set_exception(error)
+        try:
+            if isinstance(error, BrokenProcessPool):  # the claim stays, for `wait`
+                self._workers.lost(self._pool)
+            else:
+                self._claim.close()
+        finally:
+            self._done.set_exception(error)
 
     def _claimed(self):
         if self._stem is None:
@@ -480,8 +482,9 @@ def _kill_processes(pool):
         process.kill()
     # One may have been killed in the midst of an answer. The pool's thread would wait for the rest,
     # and the program could not end, while this end of the pipe is open.
-    if pool._result_queue is not None:
-        pool._result_queue._writer.close()
+    answers = getattr(pool, "_result_queue", None)
+    if answers is not None:
+        answers._writer.close()
 
 
 def _begin(low_priority):
