@@ -63,12 +63,13 @@ SlicingProgress.save_partial = timed
 finish = SlicingProgress.finish
 def finished(self):
     elapsed = time.perf_counter() - start
-    finish(self)
+    warnings = finish(self)
     print(json.dumps({"seconds": elapsed, "saving": sum(saving), "saves": len(saving)}))
+    return warnings
 SlicingProgress.finish = finished
-from loopdraw.model import vae
+import loop_models
 start = time.perf_counter()
-vae.main()
+loop_models.main()
 """
 
 
@@ -80,7 +81,7 @@ def many_meshes(folder, n_meshes):
     command += ["--loop_repr_type", "fixed-res-polyline"]
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(
-        command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     with PeakMemory(process.pid) as memory:
         output = process.communicate()[0]
