@@ -638,6 +638,19 @@ class Editing:
     @property
     def shape(self):
         """The Shape as it is now."""
+        events = self.page.editor and self.page.editor.events
+        if events is None or not self._thread.is_alive():
+            return self._current()
+        try:
+            # By the thread that performs what people do on the page, which may be decoding.
+            return events.ask(self._current).result()
+        except UserError:
+            self._thread.join(5.0)
+            if self._thread.is_alive():
+                raise
+            return self._current()  # the page was closed meanwhile
+
+    def _current(self):
         start, editor = self._start._before or self._start, self._session.editor
         if not np.array_equal(editor.latent, start.z):
             start = self._model.decode(editor.latent)

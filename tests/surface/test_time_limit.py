@@ -33,11 +33,19 @@ def test_a_heap_of_loops_is_given_up_in_time():
 
 
 def in_a_thread(work):
-    """What `work()` returns in a thread, as those of a Dask worker are."""
-    results = []
+    """What `work()` returns in a thread, as those of a Dask worker are.
+
+    Without callbacks of the garbage collector, such as Hypothesis has: what is raised in them is
+    dropped, and in a thread a limit is raised once.
+    """
+    results, callbacks = [], gc.callbacks[:]
     thread = threading.Thread(target=lambda: results.append(work()))
-    thread.start()
-    thread.join()
+    gc.callbacks.clear()
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        gc.callbacks[:] = callbacks
     return results[0]
 
 
