@@ -75,7 +75,9 @@ class Runner:
                     self._run_next(run)
             except KeyboardInterrupt:
                 which = ""
-                if len(self.queue) > n_waiting and not self._keep_finished(run):
+                # It may come when the outcome was just noted; others were saved meanwhile, too.
+                is_noted = len(self.queue) <= n_waiting
+                if not self._keep_finished(run) and not is_noted:
                     which = f": {next(iter(self.queue)).text}"
                     self.queue.take()
                 left = counted(len(self.queue) - run.end, "action")
