@@ -155,7 +155,7 @@ class Recorder:
         plane = self.editor.session.editor.info.planes
         plane = plane[self.editor.session.editor.shape.planes[LOOP]]
         grip = gizmo.position + GRIP * gizmo.scale * (plane[2] + plane[3])
-        end = np.array(self.place(grip))
+        end = np.array(place(self.client, self.tab, grip))
         settled(self.tab)
         for share in np.linspace(0, 1, APPROACH):
             yield self.picture(end + (1 - share) * np.array([110, 90]))
@@ -167,7 +167,7 @@ class Recorder:
             # Slow at the start and at the end, as a hand moves.
             for share in (1 - np.cos(np.linspace(0, np.pi, n_steps + 1)[1:])) / 2:
                 u, v = at + share * way
-                yield self.picture(self.place(grip + u * plane[2] + v * plane[3]))
+                yield self.picture(place(self.client, self.tab, grip + u * plane[2] + v * plane[3]))
             at = at + way
             yield from [self.picture()] * REST
         self.tab.mouse.up()
@@ -194,17 +194,18 @@ class Recorder:
         surfaces, shape = self.editor.surfaces, self.editor.session.editor.shape
         return not surfaces.busy and surfaces._asked[0] is shape
 
-    def place(self, point):
-        """Where a point in space (3,) is in the tab."""
-        camera, box = self.client.camera, self.tab.locator("canvas").first.bounding_box()
-        look = camera.look_at - camera.position
-        look = look / np.linalg.norm(look)
-        right = np.cross(look, camera.up_direction)
-        right /= np.linalg.norm(right)
-        offset = np.asarray(point) - camera.position
-        scale = box["height"] / 2 / np.tan(camera.fov / 2) / (offset @ look)
-        x = box["x"] + box["width"] / 2 + scale * offset @ right
-        return x, box["y"] + box["height"] / 2 - scale * offset @ np.cross(right, look)
+
+def place(client, tab, point):
+    """Where a point in space (3,) is in a tab of the browser, in pixels."""
+    camera, box = client.camera, tab.locator("canvas").first.bounding_box()
+    look = camera.look_at - camera.position
+    look = look / np.linalg.norm(look)
+    right = np.cross(look, camera.up_direction)
+    right /= np.linalg.norm(right)
+    offset = np.asarray(point) - camera.position
+    scale = box["height"] / 2 / np.tan(camera.fov / 2) / (offset @ look)
+    x = box["x"] + box["width"] / 2 + scale * offset @ right
+    return x, box["y"] + box["height"] / 2 - scale * offset @ np.cross(right, look)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_every_import_is_in_the_requirements():
     known |= {"pil" if "pillow" in known else "", "skimage" if "scikit_image" in known else ""}
     known |= {"sklearn" if "scikit_learn" in known else ""}
     optional = {"pymeshlab"}
-    folders = ("loopdraw", "tests", "benchmarks", "examples")
+    folders = ("loopdraw", "tests", "benchmarks", "examples", "docs")
     paths = [*ROOT.glob("*.py"), *(p for name in folders for p in ROOT.glob(f"{name}/**/*.py"))]
     ours = {path.stem for path in paths} | {"loopdraw"}
     for path in paths:

@@ -4,8 +4,10 @@ Needs Chromium (`apt-get install chromium`); without it these tests are skipped.
 """
 
 import io
+import sys
 
 import numpy as np
+from conftest import ROOT
 from edited_page import PATIENCE, editing, wait_for
 from small_model import LATENT_SIZE, small_model
 
@@ -14,6 +16,9 @@ from loopdraw.editing.edit_files import load_edits
 from loopdraw.loops.slices_files import load_slices
 from loopdraw.prompt.engine import InferenceEngine
 from loopdraw.surface.workers import SurfaceWorkers
+
+sys.path.insert(0, str(ROOT / "docs"))
+import record_editor
 
 SIZE = {"width": 620, "height": 560}
 LOOP, N_MOVES = 6, 4  # what is dragged, and in how many moves of the mouse
@@ -37,15 +42,7 @@ class Hand:
 
     def place(self, point):
         """Where a point in space (3,) is in the tab."""
-        camera, box = self.client.camera, self.tab.locator("canvas").first.bounding_box()
-        look = camera.look_at - camera.position
-        look = look / np.linalg.norm(look)
-        right = np.cross(look, camera.up_direction)
-        right /= np.linalg.norm(right)
-        offset = np.asarray(point) - camera.position
-        scale = box["height"] / 2 / np.tan(camera.fov / 2) / (offset @ look)
-        x = box["x"] + box["width"] / 2 + scale * offset @ right
-        return x, box["y"] + box["height"] / 2 - scale * offset @ np.cross(right, look)
+        return record_editor.place(self.client, self.tab, point)
 
     def grasp(self, point):
         """Press the mouse on a grip of the gizmo, once more where the page has not shown it yet."""

@@ -19,7 +19,8 @@ from loopdraw.editing.decoding.joints import joints
 from loopdraw.files import UserError
 from loopdraw.loops.representations import eos_timestep
 from loopdraw.model.refine import descend, loop_errors
-from loopdraw.surface.reconstruction import connected_parts, reconstruct_mesh
+from loopdraw.surface.reconstruction import connected_parts
+from loopdraw.surface.workers import build_surface
 from loopdraw.threads import threads_for
 
 DRAWN, SPREAD = 32, 3.0  # latents drawn, and how far, in the encoder's standard deviations
@@ -48,7 +49,7 @@ def carry_on(model, decoder, edits, onward=None):
     lasts = [edit.last for edit in edits if edit.kind == "insert" and edit.acts()]
     if model.needs_point_clouds or not lasts:
         return None
-    look = functools.partial(_look, model.info)
+    look = functools.partial(joints, model.info.planes)
     untouched = decoder.untouched
     before = look(untouched.loops_by_plane, [])
     yield
@@ -105,9 +106,9 @@ def _alone(decoder, edits, latent):
 
 
 def _surface(info, loops_by_plane):
-    """How many surfaces the loops make, and their holes; None where they make none."""
+    """How many surfaces the loops make, and their holes; None where they make none in time."""
     try:
-        vertices, faces = reconstruct_mesh(info.planes, loops_by_plane)
+        vertices, faces = build_surface(info.planes, loops_by_plane)
     except ValueError:
         return None
     n_surfaces = len(connected_parts(vertices, faces)[1])
@@ -121,10 +122,6 @@ def _has_a_hole_more(info, loops_by_plane, before):
     if surface is None or before is None:
         return before is None
     return surface[0] <= before[0] and surface[1] > before[1]
-
-
-def _look(info, loops_by_plane, inserts):
-    return joints(info.planes, loops_by_plane, inserts)
 
 
 def _inserted(shape):
@@ -198,4 +195,5 @@ def _go_on(model, rows, next_row, latents):
 
 def _loops(info, decoder, sequence):
     opened = info.planes_of(sequence)
-    return info.loops(sequence, np.where(opened >= 0, decoder.planes_in_turn[opened], -1))
+    planes = np.where(opened >= 0, decoder.planes_in_turn[opened], -1)
+    return info.loops(sequence, info.within_bounds(planes))
