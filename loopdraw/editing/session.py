@@ -217,8 +217,9 @@ class EditSession:
             "copy": loop + [right - loop[:, 0].min(), 0.0],
         }[form]
         place = self.editor.add(make_edit("insert", first, last, loops=[points.tolist()]))
-        # What is inserted is moved next.
-        self.pick(np.flatnonzero(self.editor.shape.inserts == place)[0])
+        # What is inserted is moved next. A shape that has become shorter may lack it.
+        inserted = np.flatnonzero(self.editor.shape.inserts == place)
+        self.pick(inserted[0] if len(inserted) else self.first)
 
     def remove_loops(self):
         """Remove the first picked loop, and those of its number in the planes of those picked.
@@ -249,7 +250,8 @@ class EditSession:
         shape = self.editor.shape
         there = shape.planes == plane
         own = there & (shape.inserts < 0)
-        self.pick(np.flatnonzero(own if own.any() else there)[-1])
+        left = np.flatnonzero(own if own.any() else there)
+        self.pick(left[-1] if len(left) else self.first)
 
     def drag(self, part_of, move=(0.0, 0.0), degrees=0.0, scale=(1.0, 1.0)):
         """Move, turn and scale the picked loops further, by what the mouse has done.
